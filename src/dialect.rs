@@ -1,0 +1,3 @@
+//! Outward wire formats: pure folds from frames to bytes.
+
+pub mod native;

@@ -1,0 +1,23 @@
+//! Steerage holds LLM generations as durable sessions: any client can stream one, lose it, pick it up again at the
+//! exact event, and steer it, approve its tools or stop it while it runs.
+//!
+//! The modules are listed by floor, lowest first. A file imports lower floors and its own folder, nothing else;
+//! `tests/it/tidy.rs` enforces it.
+
+// Floor 0: words.
+pub mod command;
+pub mod digest;
+pub mod env;
+pub mod event;
+pub mod id;
+pub mod spec;
+
+// Floor 1: mechanisms.
+pub mod frame;
+pub mod log;
+
+// Floor 2: ports and their adapters.
+pub mod dialect;
+pub mod provider;
+pub mod store;
+pub mod tool;
