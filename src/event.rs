@@ -311,7 +311,7 @@ pub enum ToolFailure {
     DeniedByUser,
     /// Nobody answered the approval in time.
     ApprovalTimedOut,
-    /// The run ended before the tool was started.
+    /// The run ended before the server started it, or before its client answered.
     Interrupted,
     /// The tool was started and its end was not seen: it may have acted.
     OutcomeUnknown,
@@ -444,10 +444,14 @@ impl Record {
         Ok(Self { id: head.id, at: head.at, event: serde_json::from_slice(json)? })
     }
 
-    /// When it happened.
+    /// When it happened, if it says.
     pub fn at_millis(&self) -> Option<Millis> {
-        let at = humantime::parse_rfc3339(self.at.as_deref()?).ok()?;
-        let since = at.duration_since(std::time::UNIX_EPOCH).ok()?;
-        Some(Millis(u64::try_from(since.as_millis()).ok()?))
+        parse_rfc3339(self.at.as_deref()?)
     }
+}
+
+/// Reads a moment as [`Millis::rfc3339`] writes it.
+pub fn parse_rfc3339(text: &str) -> Option<Millis> {
+    let since = humantime::parse_rfc3339(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(Millis(u64::try_from(since.as_millis()).ok()?))
 }

@@ -21,3 +21,6 @@ pub mod dialect;
 pub mod provider;
 pub mod store;
 pub mod tool;
+
+// Floor 3: one session.
+pub mod session;

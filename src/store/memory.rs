@@ -78,7 +78,7 @@ impl Store for MemoryStore {
         ready(Ok(())).boxed()
     }
 
-    fn append(&self, append: Append) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn append(&self, append: Append) -> BoxFuture<'static, Result<(), StoreError>> {
         self.with(&append.key, |log| {
             if append.term < log.term || append.expected != log.tail() {
                 return Err(StoreError::Conflict { tail: log.tail(), term: log.term });
