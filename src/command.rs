@@ -428,6 +428,21 @@ impl Command {
         }
     }
 
+    /// Names it, if the client has not.
+    pub fn with_id(mut self, id: CommandId) -> Self {
+        let own = match &mut self {
+            Self::Cancel(c) => &mut c.command_id,
+            Self::Steer(c) => &mut c.command_id,
+            Self::Approve(c) => &mut c.command_id,
+            Self::Deny(c) => &mut c.command_id,
+            Self::ToolResult(c) => &mut c.command_id,
+            Self::Send(c) => &mut c.command_id,
+            Self::Withdraw(c) => &mut c.command_id,
+        };
+        own.get_or_insert(id);
+        self
+    }
+
     /// Which command it is.
     pub fn kind(&self) -> CommandKind {
         match self {

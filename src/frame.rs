@@ -36,6 +36,13 @@ impl Frame {
         self.bytes.slice(self.json_start as usize..self.bytes.len() - SSE_END)
     }
 
+    /// The event's name.
+    pub fn kind(&self) -> &str {
+        let head = &self.bytes[..self.json_start as usize];
+        let lines = std::str::from_utf8(head).unwrap_or_default().lines();
+        lines.filter_map(|line| line.strip_prefix("event: ")).next().unwrap_or_default()
+    }
+
     /// Its position.
     pub fn seq(&self) -> Seq {
         self.seq
@@ -111,6 +118,7 @@ mod tests {
         let expected = "id: k7q2mx.42\nevent: text.delta\ndata: {\"id\":\"k7q2mx.42\",\"seq\":42,\"type\":\"text.delta\",\
                         \"block\":1,\"text\":\"a\\r\\n\u{2028}\\ndata: x\"}\n\n";
         assert_eq!(frame.sse(), expected.as_bytes());
+        assert_eq!(frame.kind(), "text.delta");
         assert_eq!(Record::decode(&frame.json()).unwrap(), Record { id: id(42), at: None, event });
     }
 

@@ -24,3 +24,16 @@ pub mod tool;
 
 // Floor 3: one session.
 pub mod session;
+
+// Floor 4: the sessions alive here.
+pub mod registry;
+
+// Floor 5: doors.
+pub mod http;
+
+// Floor 6: the roof.
+pub mod config;
+pub mod server;
+
+pub use config::Config;
+pub use server::Server;

@@ -140,6 +140,16 @@ impl Handle {
         self.shared.log.tail()
     }
 
+    /// Whether nothing comes by itself past `after`.
+    pub fn rests_at(&self, after: Seq) -> bool {
+        self.shared.log.rests_at(after)
+    }
+
+    /// Whether no run is running, as far as readers can see.
+    pub fn is_resting(&self) -> bool {
+        self.shared.log.is_resting()
+    }
+
     /// The cursor of the event at `seq`.
     pub fn event_id(&self, seq: Seq) -> Option<EventId> {
         self.shared.log.event_id(seq)

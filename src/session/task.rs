@@ -89,6 +89,8 @@ struct InFlight {
     frames: Vec<crate::frame::Frame>,
     /// Position before the run that begins in this batch, if one does: older frames may leave the memory.
     run_begins_after: Option<Seq>,
+    /// Whether nothing runs after these events.
+    resting: bool,
     then: VecDeque<Held>,
 }
 
@@ -285,7 +287,7 @@ impl Task {
                 self.world.store.append(append)
             }
         };
-        self.in_flight = Some(InFlight { appended, frames, run_begins_after, then });
+        self.in_flight = Some(InFlight { appended, frames, run_begins_after, resting: self.state.fold.run.is_none(), then });
     }
 
     /// The batch is stored: readers see it, and what waited for it is done.
@@ -298,7 +300,7 @@ impl Task {
         {
             log.begin_term(*epoch, *begins);
         }
-        log.publish(batch.frames);
+        log.publish(batch.frames, batch.resting);
         if let Some(seq) = batch.run_begins_after {
             log.trim(seq);
         }
