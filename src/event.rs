@@ -19,7 +19,10 @@ pub type Block = u32;
 /// One fact about a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type")]
-#[expect(missing_docs, reason = "the fields are the API's own words; openapi.yaml describes each")]
+#[expect(
+    missing_docs,
+    reason = "the fields are the API's own words; openapi.yaml describes each"
+)]
 pub enum Event {
     /// The first event of every log.
     #[serde(rename = "session.created")]
@@ -58,7 +61,13 @@ pub enum Event {
     StepStarted { run_id: RunId, step: u32, attempt: u32 },
     /// A model call has ended.
     #[serde(rename = "step.ended")]
-    StepEnded { run_id: RunId, step: u32, attempt: u32, finish_reason: FinishReason, usage: Option<Usage> },
+    StepEnded {
+        run_id: RunId,
+        step: u32,
+        attempt: u32,
+        finish_reason: FinishReason,
+        usage: Option<Usage>,
+    },
     /// A block of the answer begins.
     #[serde(rename = "text.started")]
     TextStarted { block: Block, message_id: MessageId },
@@ -89,13 +98,23 @@ pub enum Event {
     ReasoningEnded { block: Block },
     /// The model begins to call a tool.
     #[serde(rename = "tool_call.started")]
-    ToolCallStarted { block: Block, message_id: MessageId, call_id: CallId, name: String },
+    ToolCallStarted {
+        block: Block,
+        message_id: MessageId,
+        call_id: CallId,
+        name: String,
+    },
     /// A fragment of the call's arguments: only the joined text is JSON.
     #[serde(rename = "tool_call.delta")]
     ToolCallDelta { block: Block, arguments: String },
     /// The call's arguments are whole and are JSON.
     #[serde(rename = "tool_call.ready")]
-    ToolCallReady { block: Block, call_id: CallId, name: String, arguments: Value },
+    ToolCallReady {
+        block: Block,
+        call_id: CallId,
+        name: String,
+        arguments: Value,
+    },
     /// A person must say yes before the tool runs.
     #[serde(rename = "approval.requested")]
     ApprovalRequested {
@@ -130,7 +149,11 @@ pub enum Event {
     ToolCompleted { call_id: CallId, output: Value },
     /// The call has ended without an output, for this reason.
     #[serde(rename = "tool.failed")]
-    ToolFailed { call_id: CallId, code: ToolFailure, message: String },
+    ToolFailed {
+        call_id: CallId,
+        code: ToolFailure,
+        message: String,
+    },
     /// A command waits for its boundary.
     #[serde(rename = "command.accepted")]
     CommandAccepted {
@@ -168,7 +191,12 @@ pub enum Event {
     },
     /// A waiting command was taken back; its text is returned.
     #[serde(rename = "command.withdrawn")]
-    CommandWithdrawn { command_id: CommandId, kind: CommandKind, reason: WithdrawReason, content: String },
+    CommandWithdrawn {
+        command_id: CommandId,
+        kind: CommandKind,
+        reason: WithdrawReason,
+        content: String,
+    },
     /// The run has ended by itself.
     #[serde(rename = "run.completed")]
     RunCompleted {
@@ -191,7 +219,13 @@ pub enum Event {
     },
     /// The run has ended with an error. `partial` when part of an answer had been shown.
     #[serde(rename = "run.failed")]
-    RunFailed { run_id: RunId, code: FailureCode, message: String, partial: bool, usage: Option<Usage> },
+    RunFailed {
+        run_id: RunId,
+        code: FailureCode,
+        message: String,
+        partial: bool,
+        usage: Option<Usage>,
+    },
 }
 
 /// What the store of this session survives.
@@ -407,12 +441,18 @@ impl Event {
 
     /// Whether it is a fragment of a block: these carry no time, and neighbours may be merged before they are stored.
     pub fn is_delta(&self) -> bool {
-        matches!(self, Self::TextDelta { .. } | Self::ReasoningDelta { .. } | Self::ToolCallDelta { .. })
+        matches!(
+            self,
+            Self::TextDelta { .. } | Self::ReasoningDelta { .. } | Self::ToolCallDelta { .. }
+        )
     }
 
     /// Whether it is the one end of a run.
     pub fn ends_run(&self) -> bool {
-        matches!(self, Self::RunCompleted { .. } | Self::RunCancelled { .. } | Self::RunFailed { .. })
+        matches!(
+            self,
+            Self::RunCompleted { .. } | Self::RunCancelled { .. } | Self::RunFailed { .. }
+        )
     }
 }
 
@@ -441,7 +481,11 @@ impl Record {
             at: Option<String>,
         }
         let head: Head = serde_json::from_slice(json)?;
-        Ok(Self { id: head.id, at: head.at, event: serde_json::from_slice(json)? })
+        Ok(Self {
+            id: head.id,
+            at: head.at,
+            event: serde_json::from_slice(json)?,
+        })
     }
 
     /// When it happened.

@@ -65,7 +65,9 @@ macro_rules! text_id {
 fn path_safe(text: &str) -> bool {
     (1..=ID_BYTES_MAX).contains(&text.len())
         && text.as_bytes()[0].is_ascii_alphanumeric()
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 fn printable(text: &str) -> bool {
@@ -178,7 +180,10 @@ impl Epoch {
 impl FromStr for Epoch {
     type Err = InvalidId;
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let bytes: [u8; 6] = text.as_bytes().try_into().map_err(|_| InvalidId("an epoch is six of a-z 0-9"))?;
+        let bytes: [u8; 6] = text
+            .as_bytes()
+            .try_into()
+            .map_err(|_| InvalidId("an epoch is six of a-z 0-9"))?;
         if bytes.iter().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase()) {
             Ok(Self(bytes))
         } else {
@@ -225,7 +230,10 @@ impl FromStr for EventId {
         if seq.is_empty() || seq.starts_with('0') || !seq.bytes().all(|b| b.is_ascii_digit()) {
             return Err(EVENT_ID_RULE);
         }
-        Ok(Self { epoch, seq: Seq(seq.parse().map_err(|_| EVENT_ID_RULE)?) })
+        Ok(Self {
+            epoch,
+            seq: Seq(seq.parse().map_err(|_| EVENT_ID_RULE)?),
+        })
     }
 }
 
@@ -264,9 +272,25 @@ mod tests {
         let id: EventId = "k7q2mx.42".parse().unwrap();
         assert_eq!((id.seq, id.to_string().as_str()), (Seq(42), "k7q2mx.42"));
         for bad in [
-            "", "42", "k7q2mx", "k7q2mx.", ".42", "k7q2mx.0", "k7q2mx.042", "k7q2mx.+5", "k7q2mx.-1", "k7q2mx. 5",
-            "k7q2mx.5x", "k7q2mx.1e9", "K7Q2MX.42", "k7q2m.42", "k7q2mxx.42", "k7q2mx.18446744073709551616",
-            "k7q2mx.٤", "k7q2mx.4\n", "k7q2mx.4.2",
+            "",
+            "42",
+            "k7q2mx",
+            "k7q2mx.",
+            ".42",
+            "k7q2mx.0",
+            "k7q2mx.042",
+            "k7q2mx.+5",
+            "k7q2mx.-1",
+            "k7q2mx. 5",
+            "k7q2mx.5x",
+            "k7q2mx.1e9",
+            "K7Q2MX.42",
+            "k7q2m.42",
+            "k7q2mxx.42",
+            "k7q2mx.18446744073709551616",
+            "k7q2mx.٤",
+            "k7q2mx.4\n",
+            "k7q2mx.4.2",
         ] {
             assert!(bad.parse::<EventId>().is_err(), "{bad:?} parsed");
         }

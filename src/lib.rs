@@ -15,6 +15,7 @@ pub mod spec;
 // Floor 1: mechanisms.
 pub mod frame;
 pub mod log;
+pub mod sse;
 
 // Floor 2: ports and their adapters.
 pub mod dialect;

@@ -59,8 +59,16 @@ pub enum CursorLost {
 impl SessionLog {
     /// The log of a session whose last `terms` are known and whose events up to `base` are in the store.
     pub fn new(terms: Vec<(Epoch, Seq)>, base: Seq) -> Self {
-        let inner = Inner { base, frames: VecDeque::new(), terms, closed: false };
-        Self { inner: Mutex::new(inner), grown: Notify::new() }
+        let inner = Inner {
+            base,
+            frames: VecDeque::new(),
+            terms,
+            closed: false,
+        };
+        Self {
+            inner: Mutex::new(inner),
+            grown: Notify::new(),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -114,8 +122,15 @@ impl SessionLog {
     /// The position that `cursor` stands for, if it is one of this history.
     pub fn locate(&self, cursor: EventId) -> Result<Seq, CursorLost> {
         let inner = self.lock();
-        let term = inner.terms.iter().position(|(epoch, _)| *epoch == cursor.epoch).ok_or(CursorLost::Epoch)?;
-        let end = inner.terms.get(term + 1).map_or(inner.tail(), |(_, next)| Seq(next.0 - 1));
+        let term = inner
+            .terms
+            .iter()
+            .position(|(epoch, _)| *epoch == cursor.epoch)
+            .ok_or(CursorLost::Epoch)?;
+        let end = inner
+            .terms
+            .get(term + 1)
+            .map_or(inner.tail(), |(_, next)| Seq(next.0 - 1));
         // Beyond a term's end lie events that were shown and then lost, or that never were.
         if cursor.seq > end || cursor.seq < inner.terms[term].1 {
             return Err(CursorLost::Ahead);
@@ -148,7 +163,14 @@ impl SessionLog {
         if start >= inner.frames.len() {
             return inner.closed.then_some(Read::Closed);
         }
-        Some(Read::Frames(inner.frames.range(start..).take_while(fitting(bytes_max)).cloned().collect()))
+        Some(Read::Frames(
+            inner
+                .frames
+                .range(start..)
+                .take_while(fitting(bytes_max))
+                .cloned()
+                .collect(),
+        ))
     }
 }
 
@@ -164,7 +186,10 @@ mod tests {
     fn frames(range: std::ops::RangeInclusive<u64>) -> Vec<Frame> {
         let mut encoder = Encoder::default();
         let frame = |n| {
-            let id = EventId { epoch: EPOCH.parse().unwrap(), seq: Seq(n) };
+            let id = EventId {
+                epoch: EPOCH.parse().unwrap(),
+                seq: Seq(n),
+            };
             encoder.encode(id, Millis(0), &Event::TextEnded { block: 1 })
         };
         range.map(frame).collect()
@@ -194,7 +219,11 @@ mod tests {
         assert_eq!(seqs(waiting.await), [4]);
         log.close();
         assert!(matches!(log.wait_past(Seq(4), 1).await, Read::Closed));
-        assert_eq!(seqs(log.wait_past(Seq(0), 1).await), [1], "at least one event, however small the limit");
+        assert_eq!(
+            seqs(log.wait_past(Seq(0), 1).await),
+            [1],
+            "at least one event, however small the limit"
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     frame::Frame,
-    id::{EventId, SessionId, Seq},
+    id::{EventId, Seq, SessionId},
     log::CursorLost,
 };
 
@@ -99,7 +99,11 @@ pub fn join(frames: &[Frame]) -> Bytes {
 /// A frame on a stream of several sessions: the same JSON with `session_id` in front, under a cursor for all of them.
 pub fn multiplexed(session: &SessionId, cursor: &str, frame: &Frame, kind: &str, out: &mut Vec<u8>) {
     let json = frame.json();
-    write!(out, "id: {cursor}\nevent: {kind}\ndata: {{\"session_id\":\"{session}\",").expect("memory takes every byte");
+    write!(
+        out,
+        "id: {cursor}\nevent: {kind}\ndata: {{\"session_id\":\"{session}\","
+    )
+    .expect("memory takes every byte");
     out.extend_from_slice(&json[1..]);
     out.extend_from_slice(b"\n\n");
 }
