@@ -13,6 +13,7 @@ pub mod id;
 pub mod spec;
 
 // Floor 1: mechanisms.
+pub mod fetch;
 pub mod frame;
 pub mod log;
 pub mod sse;
