@@ -88,13 +88,15 @@ pub struct ConfigError(pub String);
 impl Config {
     /// Reads a TOML file. An unknown key is an error that names it.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError(format!("{}: {error}", path.display())))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| ConfigError(format!("{}: {error}", path.display())))?;
         toml::from_str(&text).map_err(|error| ConfigError(format!("{}: {error}", path.display())))
     }
 
     /// Adds `NAME=URL`.
     pub fn add_upstream(&mut self, text: &str) -> Result<(), ConfigError> {
-        let bad = || ConfigError(format!("--upstream {text}: write NAME=URL, for instance local=http://127.0.0.1:8080/v1"));
+        let bad =
+            || ConfigError(format!("--upstream {text}: write NAME=URL, for instance local=http://127.0.0.1:8080/v1"));
         let (name, url) = text.split_once('=').ok_or_else(bad)?;
         let upstream = Upstream { url: url.trim().to_owned(), api_key_env: None };
         self.upstreams.insert(name.trim().to_owned(), upstream);
@@ -131,7 +133,8 @@ impl Config {
                 return fail(format!("upstream {name}: {:?} is not an http:// or https:// URL", upstream.url));
             }
         }
-        let Limits { sessions_max, steps_max, attempts_max, step_max_s, pending_max, receipts_max, events_max } = self.limits;
+        let Limits { sessions_max, steps_max, attempts_max, step_max_s, pending_max, receipts_max, events_max } =
+            self.limits;
         let at_least_one = [
             ("sessions_max", sessions_max as u64),
             ("steps_max", steps_max.into()),
@@ -151,7 +154,8 @@ impl Config {
 
     /// The registry's part.
     pub fn registry(&self) -> registry::Config {
-        let Limits { sessions_max, steps_max, attempts_max, step_max_s, pending_max, receipts_max, events_max } = self.limits;
+        let Limits { sessions_max, steps_max, attempts_max, step_max_s, pending_max, receipts_max, events_max } =
+            self.limits;
         let session = crate::session::state::Limits {
             steps_max,
             attempts_max,

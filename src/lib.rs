@@ -13,8 +13,10 @@ pub mod id;
 pub mod spec;
 
 // Floor 1: mechanisms.
+pub mod fetch;
 pub mod frame;
 pub mod log;
+pub mod sse;
 
 // Floor 2: ports and their adapters.
 pub mod dialect;

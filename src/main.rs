@@ -94,7 +94,9 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let url = format!("http://{address}");
     println!("steerage {} is listening on {url}  (store: {})", env!("CARGO_PKG_VERSION"), config.store);
-    println!("see it stream:\n  curl -N {url}/v1/sessions -H 'content-type: application/json' -H 'accept: text/event-stream' -d '{{\"input\":\"tell me a story\"}}'");
+    println!(
+        "see it stream:\n  curl -N {url}/v1/sessions -H 'content-type: application/json' -H 'accept: text/event-stream' -d '{{\"input\":\"tell me a story\"}}'"
+    );
     let listener = axum::serve::ListenerExt::tap_io(listener, |socket| {
         // Without it the kernel holds a token back until the one before is acknowledged.
         if let Err(error) = socket.set_nodelay(true) {

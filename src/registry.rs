@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     env::Env,
     event::{Event, Record, Role},
-    id::{EventId, SessionId, SessionKey, Seq, Tenant},
+    id::{EventId, Seq, SessionId, SessionKey, Tenant},
     provider::{Model, ProviderError, Providers},
     session::{
         Handle,

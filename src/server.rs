@@ -9,8 +9,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     config::{Config, ConfigError},
     env::Env,
+    fetch::Secret,
     http::{self, App},
-    provider::{Provider, Providers, demo::Demo, openai::OpenAi},
+    provider::{
+        Provider, Providers,
+        demo::Demo,
+        openai::{self, OpenAi},
+    },
     registry::Registry,
     store::{Store, memory::MemoryStore},
     tool::{Tool, Tools, builtin},
@@ -44,15 +49,16 @@ impl Server {
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         config.check()?;
         let mut providers = Providers::new();
-        providers.insert("demo".into(), Arc::new(Demo::default()));
+        providers.insert("demo".into(), Arc::new(Demo));
         for (name, upstream) in &config.upstreams {
             let variable = Config::api_key_variable(name, upstream);
             let key = std::env::var(&variable).ok();
             if upstream.api_key_env.is_some() && key.is_none() {
                 return Err(ConfigError(format!("upstream {name}: the variable {variable} is not set")));
             }
-            let provider = OpenAi::connect(name, &upstream.url, key)
-                .map_err(|error| ConfigError(format!("upstream {name}: {error}")))?;
+            let mut adapter = openai::Config::new(name, &upstream.url);
+            adapter.api_key = key.map(Secret::new);
+            let provider = OpenAi::new(adapter).map_err(|error| ConfigError(error.to_string()))?;
             providers.insert(name.clone(), Arc::new(provider));
         }
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
@@ -99,12 +105,17 @@ impl Server {
             tracker.clone(),
             stopping.clone(),
         );
-        let app = App { registry: registry.clone(), env: self.env, stopping: stopping.clone(), tracker: tracker.clone() };
+        let app =
+            App { registry: registry.clone(), env: self.env, stopping: stopping.clone(), tracker: tracker.clone() };
         Running { router: http::router(app), registry, stopping, tracker, grace: self.config.drain_grace() }
     }
 
     /// Serves on `listener` until `stop` is ready, then drains.
-    pub async fn serve<L>(self, listener: L, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<Drained>
+    pub async fn serve<L>(
+        self,
+        listener: L,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<Drained>
     where
         L: Listener,
         L::Addr: std::fmt::Debug,

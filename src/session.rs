@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::{
     command::Command,
     frame::Frame,
-    id::{EventId, SessionKey, Seq},
+    id::{EventId, Seq, SessionKey},
     log::{CursorLost, Read, SessionLog},
     store::{Store, StoreError},
 };

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use crate::{
     event::Durability,
     frame::Frame,
-    id::{SessionKey, Seq, Tenant},
+    id::{Seq, SessionKey, Tenant},
 };
 
 pub mod memory;

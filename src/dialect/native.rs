@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     frame::Frame,
-    id::{EventId, SessionId, Seq},
+    id::{EventId, Seq, SessionId},
     log::CursorLost,
 };
 

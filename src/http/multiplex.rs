@@ -57,7 +57,8 @@ pub(super) async fn events(
     }
     let mut sessions: Vec<SessionId> = Vec::new();
     for name in query.sessions.split(',') {
-        let session = name.parse().map_err(|_| Problem::new("bad_request", "sessions is a list of ids, with commas"))?;
+        let session =
+            name.parse().map_err(|_| Problem::new("bad_request", "sessions is a list of ids, with commas"))?;
         if !sessions.contains(&session) {
             sessions.push(session);
         }

@@ -68,10 +68,7 @@ pub struct Demo;
 
 impl Provider for Demo {
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, ProviderError>> {
-        let models = MODELS.map(|name| Model {
-            name: name.into(),
-            created: 0,
-        });
+        let models = MODELS.map(|name| Model { name: name.into(), created: 0 });
         Box::pin(std::future::ready(Ok(models.into())))
     }
 
@@ -107,11 +104,7 @@ fn script(prompt: &Prompt) -> Script {
         "chaos" => chaos::script(prompt),
         unknown => Script::failure(ProviderError::fatal(
             FailureCode::UpstreamRejected,
-            format!(
-                "the demo provider has no model {:?}; it has {}",
-                clip(unknown, 64),
-                MODELS.join(", ")
-            ),
+            format!("the demo provider has no model {:?}; it has {}", clip(unknown, 64), MODELS.join(", ")),
         )),
     }
 }
@@ -148,10 +141,7 @@ mod tests {
         }
         let error = ask("gpt", "hello").await.error.unwrap();
         assert_eq!((error.code, error.retry), (FailureCode::UpstreamRejected, Retry::Never));
-        assert!(
-            error.message.contains("gpt") && error.message.contains("assistant"),
-            "{error}"
-        );
+        assert!(error.message.contains("gpt") && error.message.contains("assistant"), "{error}");
         assert_eq!(Demo.own_tools("assistant"), ["get_weather"]);
         assert!(Demo.own_tools("story").is_empty() && Demo.is_demo());
     }

@@ -124,7 +124,11 @@ impl State {
         let Some(tool) = self.tool(&name) else { return };
         // What runs is what the conversation holds, and that must be what was approved.
         let held = self.fold.conversation.call(&call_id).and_then(CallPart::effective_arguments).cloned();
-        assert_eq!(held.as_ref().map(|held| digest(&name, held)), Some(approved), "approved one thing, would run another");
+        assert_eq!(
+            held.as_ref().map(|held| digest(&name, held)),
+            Some(approved),
+            "approved one thing, would run another"
+        );
         self.start_call(&call_id, &tool, &arguments, now, out);
     }
 

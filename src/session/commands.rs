@@ -104,7 +104,8 @@ impl State {
             }
             Err(Refused::SameAgain) => {
                 let same = |a: &&super::fold::Answered| a.digest == asked.digest && a.receipt.status == Status::Applied;
-                let mut receipt = self.fold.receipts.values().find(same).map(|a| a.receipt.clone()).expect("was answered");
+                let mut receipt =
+                    self.fold.receipts.values().find(same).map(|a| a.receipt.clone()).expect("was answered");
                 receipt.replayed = true;
                 receipt
             }

@@ -408,7 +408,8 @@ impl State {
     /// different per session, so that sessions that failed together do not come back together.
     fn back_off(&self, attempt: u32) -> u64 {
         let base = 500u64 << (attempt - 1).min(6);
-        let spread = self.fold.epoch().as_str().bytes().fold(self.fold.tail.0, |h, b| h * 31 % 1_000_003 + u64::from(b));
+        let spread =
+            self.fold.epoch().as_str().bytes().fold(self.fold.tail.0, |h, b| h * 31 % 1_000_003 + u64::from(b));
         base + spread % (base / 2)
     }
 
@@ -462,11 +463,7 @@ impl State {
     ) {
         let Some(run) = &self.fold.run else { return };
         let (run_id, usage) = (run.run_id.clone(), run.usage);
-        self.emit(
-            Event::RunCompleted { run_id, finish_reason, usage, warning: warning.map(str::to_owned) },
-            now,
-            out,
-        );
+        self.emit(Event::RunCompleted { run_id, finish_reason, usage, warning: warning.map(str::to_owned) }, now, out);
         self.start_next(now, out);
     }
 

@@ -28,7 +28,7 @@ use crate::{
     env::{Env, Millis},
     event::{Event, FailureCode},
     frame::Encoder,
-    id::{CallId, SessionKey, Seq},
+    id::{CallId, Seq, SessionKey},
     log::SessionLog,
     provider::{Delta, Deltas, Provider, ProviderError},
     store::{Append, Store, StoreError, Term},
@@ -247,7 +247,8 @@ impl Task {
                 Effect::StopTool(call_id) => {
                     self.tools.retain(|(id, _)| *id != call_id);
                     let waiting = self.in_flight.iter_mut().map(|batch| &mut batch.then).chain([&mut self.held]);
-                    let starts = |h: &Held| matches!(h, Held::Effect(Effect::StartTool { call, .. }) if call.call_id == call_id);
+                    let starts =
+                        |h: &Held| matches!(h, Held::Effect(Effect::StartTool { call, .. }) if call.call_id == call_id);
                     waiting.for_each(|held| held.retain(|h| !starts(h)));
                 }
                 later => self.held.push_back(Held::Effect(later)),
@@ -287,7 +288,8 @@ impl Task {
                 self.world.store.append(append)
             }
         };
-        self.in_flight = Some(InFlight { appended, frames, run_begins_after, resting: self.state.fold.run.is_none(), then });
+        self.in_flight =
+            Some(InFlight { appended, frames, run_begins_after, resting: self.state.fold.run.is_none(), then });
     }
 
     /// The batch is stored: readers see it, and what waited for it is done.

@@ -12,7 +12,7 @@ use super::{Append, Store, StoreError, Stored, Term};
 use crate::{
     event::Durability,
     frame::{Frame, fitting},
-    id::{SessionId, SessionKey, Seq, Tenant},
+    id::{Seq, SessionId, SessionKey, Tenant},
 };
 
 /// All logs of this process.
@@ -118,9 +118,11 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Stored>, StoreError>> {
         let inner = self.lock();
-        let newest_first = inner.created.get(tenant).into_iter().flat_map(|created| {
-            created.range(..before.unwrap_or(u64::MAX)).rev().take(limit)
-        });
+        let newest_first = inner
+            .created
+            .get(tenant)
+            .into_iter()
+            .flat_map(|created| created.range(..before.unwrap_or(u64::MAX)).rev().take(limit));
         let stored = |(_, session): (&u64, &SessionId)| {
             let key = SessionKey { tenant: tenant.clone(), session: session.clone() };
             let log = &inner.logs[&key];

@@ -26,10 +26,7 @@ impl Answer {
     /// What is left of it to the byte, when `said` is how it begins: for an upstream that goes on in mid-word.
     pub(super) fn rest(&self, said: &str) -> Option<Self> {
         let rest = self.text().strip_prefix(said)?.to_owned();
-        Some(Self {
-            sentences: vec![rest],
-            ..self.clone()
-        })
+        Some(Self { sentences: vec![rest], ..self.clone() })
     }
 
     /// The sentences of it that had not begun when it was cut after `said`. None when it was not cut: it was said to
@@ -47,10 +44,7 @@ impl Answer {
             begins += sentence.len();
             at >= said.len()
         });
-        Some(Self {
-            sentences: unsaid.cloned().collect(),
-            ..self.clone()
-        })
+        Some(Self { sentences: unsaid.cloned().collect(), ..self.clone() })
     }
 
     /// It takes the words of a steer up and goes on, to an early end if these words ask for that.
@@ -70,17 +64,8 @@ impl Answer {
 
 /// Whether a steer asks for fewer words.
 fn wants_less(words: &str) -> bool {
-    const LESS: [&str; 9] = [
-        "short",
-        "brief",
-        "concise",
-        "quick",
-        "less",
-        "fewer",
-        "wrap it up",
-        "plus court",
-        "kürzer",
-    ];
+    const LESS: [&str; 9] =
+        ["short", "brief", "concise", "quick", "less", "fewer", "wrap it up", "plus court", "kürzer"];
     let words = words.to_lowercase();
     LESS.iter().any(|less| words.contains(less))
 }
@@ -90,10 +75,7 @@ mod tests {
     use super::*;
 
     fn three() -> Answer {
-        Answer {
-            sentences: ["One é. ", "Two.\n\n", "Three. "].map(String::from).into(),
-            ..Answer::default()
-        }
+        Answer { sentences: ["One é. ", "Two.\n\n", "Three. "].map(String::from).into(), ..Answer::default() }
     }
 
     #[test]
@@ -106,11 +88,7 @@ mod tests {
         assert_eq!(left("One é. Two.\n\nThre").as_deref(), Some(""));
         assert_eq!(left("One é. Two.\n\nThree."), None, "it was said to the end");
         assert_eq!(left("Something else"), None, "another model said that");
-        assert_eq!(
-            three().cut("One é. Two.", &["Three".into()]),
-            None,
-            "it was stopped, not cut"
-        );
+        assert_eq!(three().cut("One é. Two.", &["Three".into()]), None, "it was stopped, not cut");
     }
 
     #[test]

@@ -69,9 +69,7 @@ pub(super) fn script(prompt: &Prompt) -> Script {
                 "the demo upstream's answer ended without saying that it was whole",
             )),
         ]),
-        Some("huge") => Script::new(vec![Line::Lump(
-            "steerage ".repeat(HUGE_BYTES / 9 + 1)[..HUGE_BYTES].into(),
-        )]),
+        Some("huge") => Script::new(vec![Line::Lump("steerage ".repeat(HUGE_BYTES / 9 + 1)[..HUGE_BYTES].into())]),
         Some("flood") => Script {
             lines: vec![Line::Flood("water and more water, ".into(), FLOOD.0)],
             finish_reason: FinishReason::Length,
@@ -87,19 +85,15 @@ pub(super) fn script(prompt: &Prompt) -> Script {
                 arguments: r#"{"city": "Lisbon", "#.into(),
             },
         ]),
-        Some("unknown_tool") => Script::new(vec![
-            words("Let me raise the anchor."),
-            call(0, id, "raise_anchor", &json!({"chain_m": 40})),
-        ]),
+        Some("unknown_tool") => {
+            Script::new(vec![words("Let me raise the anchor."), call(0, id, "raise_anchor", &json!({"chain_m": 40}))])
+        }
         Some("two_tools") => Script::new(vec![
             words("Let me look both up."),
             call(0, id, WEATHER_TOOL, &json!({"city": "Lisbon"})),
             call(1, id, WEATHER_TOOL, &json!({"city": "Oslo"})),
         ]),
-        _ => Script::text(format!(
-            "Say one of these words, and see what happens: {}.",
-            WORDS.join(", ")
-        )),
+        _ => Script::text(format!("Say one of these words, and see what happens: {}.", WORDS.join(", "))),
     }
 }
 
@@ -131,11 +125,7 @@ mod tests {
         ] {
             let answer = ask("chaos", &format!("Please, {word}!")).await;
             let error = answer.error.as_ref().expect(word);
-            assert_eq!(
-                (error.code, error.retry, !answer.text.is_empty()),
-                (code, retry, tokens),
-                "{word}"
-            );
+            assert_eq!((error.code, error.retry, !answer.text.is_empty()), (code, retry, tokens), "{word}");
             assert!(answer.end.is_none(), "{word}: a failed answer is never whole");
         }
     }

@@ -22,9 +22,7 @@ pub(super) fn find(text: &str) -> Option<String> {
     let words: Vec<_> = text.split_whitespace().collect();
     (1..words.len()).find_map(|at| {
         let before = words[at - 1].to_lowercase();
-        (before == "in" || before == "for")
-            .then(|| name(&words[at..]))
-            .flatten()
+        (before == "in" || before == "for").then(|| name(&words[at..])).flatten()
     })
 }
 
@@ -54,11 +52,7 @@ fn name(words: &[&str]) -> Option<String> {
         }
         parts.push(part);
     }
-    let name = if small {
-        parts.into_iter().map(capitalised).collect::<Vec<_>>().join(" ")
-    } else {
-        parts.join(" ")
-    };
+    let name = if small { parts.into_iter().map(capitalised).collect::<Vec<_>>().join(" ") } else { parts.join(" ") };
     Some(clip(&name, CITY_BYTES_MAX).trim_end().to_owned())
 }
 
@@ -73,12 +67,7 @@ fn bare(word: &str) -> &str {
 
 fn capitalised(word: &str) -> String {
     let mut characters = word.chars();
-    characters
-        .next()
-        .into_iter()
-        .flat_map(char::to_uppercase)
-        .chain(characters)
-        .collect()
+    characters.next().into_iter().flat_map(char::to_uppercase).chain(characters).collect()
 }
 
 #[cfg(test)]

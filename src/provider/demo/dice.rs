@@ -7,9 +7,9 @@ impl Dice {
     /// Dice that always fall the same way for the same `seed`, `place` in the conversation and `text`.
     pub(super) fn new(seed: i64, place: usize, text: &str) -> Self {
         // FNV-1a: unlike the standard library's hasher it is the same in every release.
-        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+        let hash = text
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
         let mut dice = Self(hash);
         // Each part passes the generator, so that neighbouring seeds are no neighbours afterwards.
         for part in [seed.cast_unsigned(), place as u64] {

@@ -66,17 +66,8 @@ struct Pace {
 impl Pace {
     fn new(rate: f64) -> Self {
         // The bounds keep a schedule of a million tokens within what an `Instant` can hold.
-        let rate = if rate.is_finite() {
-            rate.clamp(0.001, 100_000.0)
-        } else {
-            30.0
-        };
-        Self {
-            start: Instant::now(),
-            rate,
-            sent: 0,
-            hurried: 0,
-        }
+        let rate = if rate.is_finite() { rate.clamp(0.001, 100_000.0) } else { 30.0 };
+        Self { start: Instant::now(), rate, sent: 0, hurried: 0 }
     }
 
     /// Waits until the next token is due.
@@ -102,11 +93,7 @@ fn words(prompt: &Prompt) -> u64 {
     let said = prompt.messages.iter().map(|message| match message {
         Message::System(text) | Message::User(text) => count(text),
         Message::Assistant { text, reasoning, .. } => count(text) + count(reasoning),
-        Message::Tool {
-            outcome,
-            edited_arguments,
-            ..
-        } => count(&outcome.for_model(edited_arguments.as_ref())),
+        Message::Tool { outcome, edited_arguments, .. } => count(&outcome.for_model(edited_arguments.as_ref())),
     });
     (prompt.system.as_deref().map_or(0, count) + said.sum::<usize>()) as u64
 }
@@ -125,11 +112,7 @@ mod tests {
             let prompt = with(prompt("echo", "so "), |p| p.tokens_per_second = rate);
             let text = "word ".repeat(600);
             let started = Instant::now();
-            let answer = tell(Prompt {
-                messages: vec![Message::User(text)],
-                ..prompt
-            })
-            .await;
+            let answer = tell(Prompt { messages: vec![Message::User(text)], ..prompt }).await;
             let took = started.elapsed().as_secs_f64();
             assert_eq!(answer.usage().output_tokens, Some(600));
             assert!((took - seconds).abs() < 0.02 * seconds + 0.002, "{rate:?}: {took} s");
@@ -148,29 +131,18 @@ mod tests {
     async fn max_tokens_ends_it_and_a_text_that_just_fits_is_whole() {
         let limited = |max| with(prompt("echo", "one two three"), |p| p.max_tokens = Some(max));
         let answer = tell(limited(2)).await;
-        assert_eq!(
-            (answer.text.as_str(), answer.finish_reason()),
-            ("one two ", FinishReason::Length)
-        );
+        assert_eq!((answer.text.as_str(), answer.finish_reason()), ("one two ", FinishReason::Length));
         let answer = tell(limited(3)).await;
-        assert_eq!(
-            (answer.text.as_str(), answer.finish_reason()),
-            ("one two three", FinishReason::Stop)
-        );
+        assert_eq!((answer.text.as_str(), answer.finish_reason()), ("one two three", FinishReason::Stop));
         assert_eq!(answer.usage().input_tokens, Some(3));
         assert_eq!(answer.usage().output_tokens, Some(3));
     }
 
     #[tokio::test(start_paused = true)]
     async fn stop_texts_end_it_and_are_not_said() {
-        let prompt = with(prompt("echo", "one two three four"), |p| {
-            p.stop = vec!["four".into(), "o th".into()]
-        });
+        let prompt = with(prompt("echo", "one two three four"), |p| p.stop = vec!["four".into(), "o th".into()]);
         let answer = tell(prompt).await;
-        assert_eq!(
-            (answer.text.as_str(), answer.finish_reason()),
-            ("one tw", FinishReason::Stop)
-        );
+        assert_eq!((answer.text.as_str(), answer.finish_reason()), ("one tw", FinishReason::Stop));
     }
 
     #[tokio::test(start_paused = true)]

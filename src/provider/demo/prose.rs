@@ -7,24 +7,11 @@
 pub(super) const HEROES: [&str; 6] = ["Надя", "美咲", "Юрий", "小林", "Оксана", "健一"];
 
 /// On what.
-pub(super) const SHIPS: [&str; 6] = [
-    "Théodora",
-    "Bright Relief",
-    "Étoile du Nord",
-    "Margaret Voss",
-    "Señora Quill",
-    "Second Helping",
-];
+pub(super) const SHIPS: [&str; 6] =
+    ["Théodora", "Bright Relief", "Étoile du Nord", "Margaret Voss", "Señora Quill", "Second Helping"];
 
 /// To where.
-pub(super) const PORTS: [&str; 6] = [
-    "Halifax",
-    "Montevideo",
-    "Port Adélie",
-    "Veracruz",
-    "Göteborg",
-    "Baltimore",
-];
+pub(super) const PORTS: [&str; 6] = ["Halifax", "Montevideo", "Port Adélie", "Veracruz", "Göteborg", "Baltimore"];
 
 /// With what in the bag.
 pub(super) const THINGS: [&str; 6] = [

@@ -69,16 +69,8 @@ impl Script {
     /// These things, then a usual end.
     pub(super) fn new(lines: Vec<Line>) -> Self {
         let calls = lines.iter().any(|line| matches!(line, Line::Call { .. }));
-        let finish_reason = if calls {
-            FinishReason::ToolCalls
-        } else {
-            FinishReason::Stop
-        };
-        Self {
-            lines,
-            finish_reason,
-            rate: 30.0,
-        }
+        let finish_reason = if calls { FinishReason::ToolCalls } else { FinishReason::Stop };
+        Self { lines, finish_reason, rate: 30.0 }
     }
 
     /// Only words.
@@ -100,11 +92,7 @@ impl Script {
             };
             // A stop text may span the seam between two rounds of a flood.
             let longest = stop.iter().map(String::len).max().unwrap_or(0);
-            let rounds = if matches!(self.lines[at], Line::Flood(..)) {
-                longest / text.len().max(1) + 2
-            } else {
-                1
-            };
+            let rounds = if matches!(self.lines[at], Line::Flood(..)) { longest / text.len().max(1) + 2 } else { 1 };
             let mut said = text.repeat(rounds);
             if let Some(end) = first_of(&said, stop) {
                 said.truncate(end);
@@ -136,17 +124,8 @@ impl Line {
                 let words: Vec<_> = tokens(words).collect();
                 Box::new(words.into_iter().cycle().take(count).map(text))
             }
-            Self::Call {
-                index,
-                id,
-                name,
-                arguments,
-            } => {
-                let begin = Act::Mark(Delta::ToolCall {
-                    index,
-                    id: Some(id),
-                    name,
-                });
+            Self::Call { index, id, name, arguments } => {
+                let begin = Act::Mark(Delta::ToolCall { index, id: Some(id), name });
                 let fragments = pieces(arguments, |n, _, _| n == FRAGMENT_CHARS);
                 let fragments = fragments.map(move |fragment| Act::Token(Delta::Arguments { index, fragment }));
                 Box::new(iter::once(begin).chain(fragments))
@@ -159,20 +138,12 @@ impl Line {
 
 /// The call at `index`, with an id that the same conversation always gives.
 pub(super) fn call(index: u32, id: u64, name: &str, arguments: &Value) -> Line {
-    Line::Call {
-        index,
-        id: format!("call_{id:016x}_{index}"),
-        name: name.into(),
-        arguments: arguments.to_string(),
-    }
+    Line::Call { index, id: format!("call_{id:016x}_{index}"), name: name.into(), arguments: arguments.to_string() }
 }
 
 /// Where the first of the `stop` texts begins.
 pub(super) fn first_of(text: &str, stop: &[String]) -> Option<usize> {
-    stop.iter()
-        .filter(|stop| !stop.is_empty())
-        .filter_map(|stop| text.find(stop.as_str()))
-        .min()
+    stop.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| text.find(stop.as_str())).min()
 }
 
 /// A text in one line, in quotes, and not too long to be quoted.
@@ -186,9 +157,7 @@ pub(super) fn quote(text: &str) -> String {
 
 /// A text as tokens: each a word with the white space after it, or a piece of that. Joined they are the text again.
 fn tokens(text: String) -> impl Iterator<Item = String> + Send {
-    pieces(text, |n, before, next| {
-        n == TOKEN_CHARS_MAX || (before.is_whitespace() && !next.is_whitespace())
-    })
+    pieces(text, |n, before, next| n == TOKEN_CHARS_MAX || (before.is_whitespace() && !next.is_whitespace()))
 }
 
 /// A text in pieces, cut where `cut(characters so far, last character, next character)` says so.
@@ -220,10 +189,7 @@ mod tests {
         assert_eq!(cut("Up  and\naway"), ["Up  ", "and\n", "away"]);
         assert_eq!(cut(" extraordinarily"), [" ", "extraordinar", "ily"]);
         assert_eq!(cut(""), Vec::<String>::new());
-        assert!(
-            cut("一二三四五六七八九十一二三").len() == 2,
-            "text without spaces is sent in pieces"
-        );
+        assert!(cut("一二三四五六七八九十一二三").len() == 2, "text without spaces is sent in pieces");
     }
 
     #[test]

@@ -20,11 +20,7 @@ pub(super) fn tell(dice: &mut Dice) -> Answer {
         let beat = dice.pick(wordings).replace("{hero}", hero).replace("{ship}", ship);
         beat.replace("{port}", port).replace("{thing}", thing)
     });
-    Answer {
-        sentences: sentences.collect(),
-        lookup: None,
-        about_weather: false,
-    }
+    Answer { sentences: sentences.collect(), lookup: None, about_weather: false }
 }
 
 #[cfg(test)]
@@ -62,10 +58,7 @@ mod tests {
         let seeded = |seed| tell(with(prompt("story", "Tell me a story"), |p| p.seed = Some(seed)));
         assert_eq!(seeded(7).await.deltas, seeded(7).await.deltas);
         assert_ne!(seeded(7).await.text, seeded(8).await.text);
-        assert_ne!(
-            ask("story", "A story").await.text,
-            ask("story", "Another story").await.text
-        );
+        assert_ne!(ask("story", "A story").await.text, ask("story", "Another story").await.text);
     }
 
     #[tokio::test(start_paused = true)]
@@ -74,10 +67,7 @@ mod tests {
         let answer = ask("story", "Tell me a story").await;
         let seconds = started.elapsed().as_secs_f64();
         let rate = answer.usage().output_tokens.unwrap() as f64 / seconds;
-        assert!(
-            seconds >= 5.0 && (rate - 30.0).abs() < 0.5,
-            "{seconds} s, {rate} tokens/s"
-        );
+        assert!(seconds >= 5.0 && (rate - 30.0).abs() < 0.5, "{seconds} s, {rate} tokens/s");
         assert_eq!(answer.finish_reason(), FinishReason::Stop);
     }
 }

@@ -51,13 +51,7 @@ struct Talk<'a> {
 
 impl<'a> Talk<'a> {
     fn new(prompt: &'a Prompt) -> Self {
-        Self {
-            prompt,
-            planned: None,
-            said: String::new(),
-            calls: HashMap::new(),
-            lookups: Vec::new(),
-        }
+        Self { prompt, planned: None, said: String::new(), calls: HashMap::new(), lookups: Vec::new() }
     }
 
     fn hear(&mut self, place: usize, message: &'a Message) {
@@ -71,25 +65,14 @@ impl<'a> Talk<'a> {
             Message::Assistant { text, calls, .. } => {
                 self.said.push_str(text);
                 self.lookups.clear();
-                self.calls
-                    .extend(calls.iter().map(|call| (&call.call_id, &call.arguments)));
+                self.calls.extend(calls.iter().map(|call| (&call.call_id, &call.arguments)));
                 if let Some(planned) = self.planned.as_mut().filter(|_| !calls.is_empty()) {
                     planned.lookup = None;
                 }
             }
-            Message::Tool {
-                call_id,
-                name,
-                outcome,
-                edited_arguments,
-            } => {
+            Message::Tool { call_id, name, outcome, edited_arguments } => {
                 let arguments = self.calls.get(call_id).copied();
-                self.lookups.push(Lookup {
-                    name,
-                    arguments,
-                    edited: edited_arguments.as_ref(),
-                    outcome,
-                });
+                self.lookups.push(Lookup { name, arguments, edited: edited_arguments.as_ref(), outcome });
                 self.planned = Some(weather::tell(&self.lookups));
                 self.said.clear();
             }
@@ -98,10 +81,7 @@ impl<'a> Talk<'a> {
 
     /// The answer to a user message: a lookup, the rest of an answer that it cut, or a new story.
     fn reply(&self, place: usize, text: &str) -> Answer {
-        let cut = self
-            .planned
-            .as_ref()
-            .and_then(|planned| planned.cut(&self.said, &self.prompt.params.stop));
+        let cut = self.planned.as_ref().and_then(|planned| planned.cut(&self.said, &self.prompt.params.stop));
         // A steer waits for an open call to end. Where every call was interrupted, the run was cancelled instead.
         let interrupted = |lookup: &Lookup<'_>| lookup.failure() == Some(ToolFailure::Interrupted);
         let cancelled = !self.lookups.is_empty() && self.lookups.iter().all(interrupted);
@@ -131,9 +111,7 @@ impl<'a> Talk<'a> {
     fn next(&mut self) -> Answer {
         let planned = self.planned.take();
         let place = self.prompt.messages.len();
-        planned
-            .and_then(|planned| planned.rest(&self.said))
-            .unwrap_or_else(|| story::tell(&mut self.dice(place, "")))
+        planned.and_then(|planned| planned.rest(&self.said)).unwrap_or_else(|| story::tell(&mut self.dice(place, "")))
     }
 
     fn dice(&self, place: usize, text: &str) -> Dice {
@@ -162,29 +140,16 @@ mod tests {
             assert!(sentences(&more)[0].contains("\"in verse, with a dog\""), "{more}");
             let goes_on = more.split_once(". ").unwrap().1;
             assert!(whole[cut..].ends_with(goes_on), "{more}");
-            assert!(
-                whole.len() - cut - goes_on.len() < 130,
-                "only the sentence that was cut is left out: {more}"
-            );
+            assert!(whole.len() - cut - goes_on.len() < 130, "only the sentence that was cut is left out: {more}");
 
             let less = converse(model, talk("shorter, in French")).await.text;
-            assert!(
-                less.contains("\"shorter, in French\"") && less.len() < more.len() / 2,
-                "{less}"
-            );
-            assert!(
-                whole.ends_with(less.rsplit_once('\n').map_or(&less[less.len() - 20..], |l| l.1)),
-                "{less}"
-            );
+            assert!(less.contains("\"shorter, in French\"") && less.len() < more.len() / 2, "{less}");
+            assert!(whole.ends_with(less.rsplit_once('\n').map_or(&less[less.len() - 20..], |l| l.1)), "{less}");
 
             // Steered again, from a cut in what the first steer made of it.
             let said_more =
                 &more[..more.len() / 2 + (0..4).find(|n| more.is_char_boundary(more.len() / 2 + n)).unwrap()];
-            let again = [
-                talk("in verse, with a dog"),
-                vec![assistant(said_more), user("and a cat")],
-            ]
-            .concat();
+            let again = [talk("in verse, with a dog"), vec![assistant(said_more), user("and a cat")]].concat();
             let again = converse(model, again).await.text;
             assert!(again.contains("\"and a cat\"") && !again.contains("a dog"), "{again}");
             assert!(more.ends_with(again.split_once(". ").unwrap().1), "{again}");
@@ -195,22 +160,15 @@ mod tests {
     async fn a_steer_before_the_first_token_is_taken_up_too() {
         let story = converse("story", vec![user("Go"), user("with a dog")]).await.text;
         assert!(story.contains("\"with a dog\"") && story.len() > 1_000, "{story}");
-        let empty = converse("story", vec![user("Go"), assistant(""), user("with a dog")])
-            .await
-            .text;
+        let empty = converse("story", vec![user("Go"), assistant(""), user("with a dog")]).await.text;
         assert!(empty.contains("\"with a dog\"") && empty.len() > 1_000, "{empty}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_finished_story_is_followed_by_another_and_a_broken_one_by_its_rest() {
         let first = ask("story", "Go").await.text;
-        let second = converse("story", vec![user("Go"), assistant(&first), user("Go")])
-            .await
-            .text;
-        assert!(
-            second.len() > 1_000 && !second.contains("\"Go\"") && first != second,
-            "{second}"
-        );
+        let second = converse("story", vec![user("Go"), assistant(&first), user("Go")]).await.text;
+        assert!(second.len() > 1_000 && !second.contains("\"Go\"") && first != second, "{second}");
         let (said, rest) = first.split_at(first.find('—').unwrap());
         assert_eq!(converse("story", vec![user("Go"), assistant(said)]).await.text, rest);
     }
@@ -218,10 +176,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_weather_is_looked_up_and_told() {
         let answer = ask("assistant", "What's the Weather in Oslo?").await;
-        assert_eq!(
-            (answer.text.as_str(), answer.finish_reason()),
-            ("Let me look that up.", FinishReason::ToolCalls)
-        );
+        assert_eq!((answer.text.as_str(), answer.finish_reason()), ("Let me look that up.", FinishReason::ToolCalls));
         assert_eq!(answer.calls[0].0, "get_weather");
         assert_eq!(answer.calls[0].1, json!({"city": "Oslo"}).to_string());
         assert!(answer.fragments > 1, "arguments come in pieces");
@@ -232,56 +187,26 @@ mod tests {
         assert_eq!((told.calls.len(), told.finish_reason()), (0, FinishReason::Stop));
         let after = |code| converse("tools", [question(), vec![failed(code)]].concat());
         assert!(after(ToolFailure::DeniedByUser).await.text.contains("refused"));
-        assert!(
-            after(ToolFailure::ApprovalTimedOut)
-                .await
-                .text
-                .contains("nobody answered")
-        );
+        assert!(after(ToolFailure::ApprovalTimedOut).await.text.contains("nobody answered"));
 
         // A steer in the middle of the answer is no new question, unless it asks one.
         let steered = |words: &str| {
             let cut = assistant(&told.text[..told.text.len() / 3]);
-            converse(
-                "assistant",
-                [question(), vec![sunny.clone(), cut, user(words)]].concat(),
-            )
+            converse("assistant", [question(), vec![sunny.clone(), cut, user(words)]].concat())
         };
         let answer = steered("more gently").await;
-        assert!(
-            answer.calls.is_empty() && answer.text.contains("\"more gently\""),
-            "{}",
-            answer.text
-        );
-        assert_eq!(
-            steered("and the weather in Rome").await.calls[0].1,
-            json!({"city": "Rome"}).to_string()
-        );
+        assert!(answer.calls.is_empty() && answer.text.contains("\"more gently\""), "{}", answer.text);
+        assert_eq!(steered("and the weather in Rome").await.calls[0].1, json!({"city": "Rome"}).to_string());
         // So is a steer that waited for the tool: it gets the answer, in its own words.
         let waited = converse("assistant", [question(), vec![sunny, user("in French")]].concat()).await;
-        assert!(
-            waited.text.contains("\"in French\"") && waited.text.contains("21 °C"),
-            "{}",
-            waited.text
-        );
+        assert!(waited.text.contains("\"in French\"") && waited.text.contains("21 °C"), "{}", waited.text);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_lookup_that_was_cut_is_made_after_the_steer() {
-        let steered = |words| {
-            converse(
-                "assistant",
-                vec![user("weather in Oslo"), assistant("Let me "), user(words)],
-            )
-        };
-        assert_eq!(
-            steered("shorter, in French").await.calls[0].1,
-            json!({"city": "Oslo"}).to_string()
-        );
-        assert_eq!(
-            steered("no, in Rome").await.calls[0].1,
-            json!({"city": "Rome"}).to_string()
-        );
+        let steered = |words| converse("assistant", vec![user("weather in Oslo"), assistant("Let me "), user(words)]);
+        assert_eq!(steered("shorter, in French").await.calls[0].1, json!({"city": "Oslo"}).to_string());
+        assert_eq!(steered("no, in Rome").await.calls[0].1, json!({"city": "Rome"}).to_string());
     }
 
     #[tokio::test(start_paused = true)]
@@ -297,21 +222,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn tools_calls_for_every_user_message_and_assistant_only_when_asked() {
-        let talk = || {
-            vec![
-                user("hello"),
-                called("Lisbon"),
-                tool(json!("fine")),
-                assistant("Fine."),
-                user("thanks"),
-            ]
-        };
+        let talk = || vec![user("hello"), called("Lisbon"), tool(json!("fine")), assistant("Fine."), user("thanks")];
         let answer = converse("tools", talk()).await;
         assert_eq!(answer.calls[0].1, json!({"city": "Lisbon"}).to_string());
         assert!(converse("assistant", talk()).await.calls.is_empty());
-        assert!(
-            !converse("assistant", vec![]).await.text.is_empty(),
-            "nothing was asked, so a story is told"
-        );
+        assert!(!converse("assistant", vec![]).await.text.is_empty(), "nothing was asked, so a story is told");
     }
 }

@@ -54,11 +54,7 @@ pub(super) async fn ask(model: &str, text: &str) -> Heard {
 }
 
 pub(super) async fn converse(model: &str, messages: Vec<Message>) -> Heard {
-    tell(Prompt {
-        messages,
-        ..prompt(model, "")
-    })
-    .await
+    tell(Prompt { messages, ..prompt(model, "") }).await
 }
 
 pub(super) async fn tell(prompt: Prompt) -> Heard {
@@ -85,9 +81,7 @@ pub(super) async fn tell(prompt: Prompt) -> Heard {
                 heard.calls[index as usize].1.push_str(&fragment);
                 heard.fragments += 1;
             }
-            Delta::End {
-                finish_reason, usage, ..
-            } => heard.end = Some((finish_reason, usage.unwrap())),
+            Delta::End { finish_reason, usage, .. } => heard.end = Some((finish_reason, usage.unwrap())),
         }
     }
     heard
@@ -98,11 +92,7 @@ pub(super) fn user(text: &str) -> Message {
 }
 
 pub(super) fn assistant(text: &str) -> Message {
-    Message::Assistant {
-        text: text.into(),
-        reasoning: String::new(),
-        calls: Vec::new(),
-    }
+    Message::Assistant { text: text.into(), reasoning: String::new(), calls: Vec::new() }
 }
 
 fn call_id() -> CallId {
@@ -111,25 +101,12 @@ fn call_id() -> CallId {
 
 /// The model's message that calls the weather tool.
 pub(super) fn called(city: &str) -> Message {
-    let call = Call {
-        call_id: call_id(),
-        name: "get_weather".into(),
-        arguments: json!({ "city": city }),
-    };
-    Message::Assistant {
-        text: "Let me look that up.".into(),
-        reasoning: String::new(),
-        calls: vec![call],
-    }
+    let call = Call { call_id: call_id(), name: "get_weather".into(), arguments: json!({ "city": city }) };
+    Message::Assistant { text: "Let me look that up.".into(), reasoning: String::new(), calls: vec![call] }
 }
 
 fn ended(outcome: Outcome) -> Message {
-    Message::Tool {
-        call_id: call_id(),
-        name: "get_weather".into(),
-        outcome,
-        edited_arguments: None,
-    }
+    Message::Tool { call_id: call_id(), name: "get_weather".into(), outcome, edited_arguments: None }
 }
 
 /// The output of that call.
@@ -139,8 +116,5 @@ pub(super) fn tool(output: Value) -> Message {
 
 /// That call, without an output.
 pub(super) fn failed(code: ToolFailure) -> Message {
-    ended(Outcome::Failed {
-        code,
-        message: String::new(),
-    })
+    ended(Outcome::Failed { code, message: String::new() })
 }

@@ -70,16 +70,8 @@ impl Tool for Weather {
 fn city(arguments: &Value) -> Result<&str, String> {
     let wrong = || format!(r#"the arguments are {{"city": "NAME"}} with a name of 1 to {CITY_BYTES_MAX} bytes"#);
     let fields = arguments.as_object().ok_or_else(wrong)?;
-    let city = fields
-        .get("city")
-        .and_then(Value::as_str)
-        .map(str::trim)
-        .ok_or_else(wrong)?;
-    if fields.len() == 1 && (1..=CITY_BYTES_MAX).contains(&city.len()) {
-        Ok(city)
-    } else {
-        Err(wrong())
-    }
+    let city = fields.get("city").and_then(Value::as_str).map(str::trim).ok_or_else(wrong)?;
+    if fields.len() == 1 && (1..=CITY_BYTES_MAX).contains(&city.len()) { Ok(city) } else { Err(wrong()) }
 }
 
 /// Weather from a hash of the name. FNV-1a rather than the standard library's hasher, which may change between
@@ -88,9 +80,7 @@ fn observe(city: &str) -> Value {
     let hash = city
         .to_lowercase()
         .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     // The low bits of FNV-1a depend on the last bytes most; the high half is better mixed.
     let mixed = hash ^ (hash >> 32);
     let conditions = CONDITIONS[(mixed % CONDITIONS.len() as u64) as usize];
@@ -108,13 +98,7 @@ mod tests {
     use super::*;
 
     async fn look_up(arguments: Value) -> Result<Value, String> {
-        Weather
-            .run(ToolCall {
-                call_id: "c1".parse().unwrap(),
-                attempt: 1,
-                arguments,
-            })
-            .await
+        Weather.run(ToolCall { call_id: "c1".parse().unwrap(), attempt: 1, arguments }).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -136,13 +120,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn wrong_arguments_are_refused_by_the_schema_and_by_the_tool() {
         let long = "x".repeat(CITY_BYTES_MAX + 1);
-        for bad in [
-            json!({}),
-            json!({"city": 5}),
-            json!({"city": ""}),
-            json!({"city": long}),
-            json!("Oslo"),
-        ] {
+        for bad in [json!({}), json!({"city": 5}), json!({"city": ""}), json!({"city": long}), json!("Oslo")] {
             assert!(Weather.spec().check_arguments(&bad).is_err(), "{bad}");
             assert!(look_up(bad).await.is_err());
         }
