@@ -61,7 +61,7 @@ pub enum CursorLost {
 impl SessionLog {
     /// The log of a session whose last `terms` are known and whose events up to `base` are in the store.
     pub fn new(terms: Vec<(Epoch, Seq)>, base: Seq) -> Self {
-        let inner = Inner { base, frames: VecDeque::new(), terms, resting: true, closed: false };
+        let inner = Inner { base, frames: VecDeque::new(), terms, resting: false, closed: false };
         Self { inner: Mutex::new(inner), grown: Notify::new() }
     }
 
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn it_rests_only_at_its_tail() {
         let log = log();
-        assert!(log.rests_at(Seq::ZERO));
+        assert!(!log.rests_at(Seq::ZERO), "nobody knows before the first word");
         log.publish(frames(1..=2), false);
         assert!(!log.rests_at(Seq(2)));
         log.publish(frames(3..=3), true);

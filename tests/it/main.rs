@@ -1,1 +1,5 @@
+//! The integration tests: one binary, scenarios at the outer boundary.
 
+mod support;
+
+mod basics;
