@@ -184,8 +184,8 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_named() {
-        let error = toml::from_str::<Config>("listen = \"127.0.0.1:1\"").unwrap_err();
-        assert!(error.to_string().contains("listen"), "{error}");
+        let error = toml::from_str::<Config>("listn = \"127.0.0.1:1\"").unwrap_err();
+        assert!(error.to_string().contains("listn"), "{error}");
     }
 
     #[test]
