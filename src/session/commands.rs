@@ -132,6 +132,18 @@ impl State {
         self.emit(Event::CommandApplied { command_id, kind, by, digest, run_id, step }, now, out);
     }
 
+    /// At the boundary of a model call: the steers that waited for it are said, in order. Tells whether there were any.
+    pub(super) fn say_steers(&mut self, now: Millis, out: &mut Out) -> bool {
+        let due = |pending: &&super::fold::Pending| pending.when != SteerWhen::NextRun;
+        let due: Vec<_> = self.fold.pending.iter().filter(due).cloned().collect();
+        let any = !due.is_empty();
+        for steer in due {
+            self.add_input(Role::User, steer.content, Some(steer.command_id.clone()), now, out);
+            self.applied(steer.command_id, steer.kind, steer.by, steer.digest, now, out);
+        }
+        any
+    }
+
     fn wait(&mut self, asked: &Asked, content: String, when: SteerWhen, now: Millis, out: &mut Out) -> Decision {
         if self.fold.pending.len() >= self.limits.pending_max {
             let message = Some(format!("at most {} commands wait at once", self.limits.pending_max));

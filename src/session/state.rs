@@ -483,23 +483,6 @@ impl State {
         self.start_step(now, out);
     }
 
-    /// At the boundary of a model call: the steers that waited for it are said, in order. Tells whether there were any.
-    pub(super) fn say_steers(&mut self, now: Millis, out: &mut Out) -> bool {
-        let due = |pending: &&super::fold::Pending| pending.when != SteerWhen::NextRun;
-        let due: Vec<_> = self.fold.pending.iter().filter(due).cloned().collect();
-        let any = !due.is_empty();
-        for steer in due {
-            self.add_input(Role::User, steer.content, Some(steer.command_id.clone()), now, out);
-            self.applied(steer.command_id, steer.kind, steer.by, steer.digest, now, out);
-        }
-        any
-    }
-
-    /// A call ends without output.
-    pub(super) fn fail_call(&mut self, call_id: CallId, code: ToolFailure, message: &str, now: Millis, out: &mut Out) {
-        self.emit(Event::ToolFailed { call_id, code, message: message.to_owned() }, now, out);
-    }
-
     /// Whether a model call is open: what the world must agree with.
     pub fn upstream_open(&self) -> bool {
         self.answer.is_some()
