@@ -3,4 +3,6 @@
 mod support;
 
 mod basics;
+mod real_model;
+mod stores;
 mod tidy;
