@@ -315,24 +315,31 @@ async fn r7_dropping_the_stream_closes_the_connection_at_once() {
     }
 }
 
-/// The proof that nothing else closes it: no task of the runtime may run between `drop` and the look at the socket.
+/// The proof that nothing else closes it: no task of the runtime can run between `drop` and the look at the socket.
 #[test]
 fn r7_the_close_needs_no_runtime() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/v1", listener.local_addr().unwrap());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let mut stream = upstream(&url).stream(prompt());
-    let polled = runtime.block_on(async { timeout(Duration::from_millis(50), stream.next()).await });
-    assert!(polled.is_err());
-    let (mut socket, _) = listener.accept().unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-    drop(stream);
-    let mut request = Vec::new();
-    std::io::Read::read_to_end(&mut socket, &mut request).expect("the end of the connection, not a time-out");
-    assert!(request.starts_with(b"POST /v1/chat/completions"));
+    use std::io::{Read as _, Write as _};
+    for said in ["", STREAM, &[STREAM, "6\r\n: hi\n\n\r\n"].concat()] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let mut stream = upstream(&url).stream(prompt());
+        let mut poll = || runtime.block_on(async { timeout(Duration::from_millis(50), stream.next()).await });
+        assert!(poll().is_err());
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        socket.write_all(said.as_bytes()).unwrap();
+        assert!(poll().is_err());
+        drop(stream);
+        let mut request = Vec::new();
+        socket
+            .read_to_end(&mut request)
+            .expect("the end of the connection, not a time-out");
+        assert!(request.starts_with(b"POST /v1/chat/completions"), "after {said:?}");
+    }
 }
 
 /// U25: an upstream that goes on sending after our close finds the connection gone.
@@ -574,7 +581,7 @@ async fn the_finish_reason_decides_whether_an_answer_is_whole() {
     let (said, error) = failure(vec![write(STREAM), chunk(HELLO), write("0\r\n\r\n")]).await;
     assert_eq!((&*said, error.code), ("hello", FailureCode::UpstreamTruncated));
     let whole = [text("hello"), end(Some(NO_DONE))];
-    let finished = vec![write(STREAM), chunk(HELLO), chunk(STOP)];
+    let finished = [write(STREAM), chunk(HELLO), chunk(STOP)];
     for last in [
         write("0\r\n\r\n"),
         Act::Reset,
@@ -646,6 +653,26 @@ async fn silence_is_a_stall() {
     ]
     .concat();
     assert_eq!(answer(acts).await.0.last(), Some(&end(None)));
+}
+
+/// The wait for `[DONE]` is shorter than the wait for a first event that it follows.
+#[tokio::test]
+async fn a_whole_answer_is_not_kept_waiting() {
+    let server = serve(vec![write(STREAM), chunk(HELLO), chunk(STOP), Act::AwaitClose]).await;
+    let limits = Limits {
+        after_finish: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let upstream = OpenAi::new(Config {
+        limits,
+        ..Config::new("local", &server.url)
+    })
+    .unwrap();
+    let items = timeout(Duration::from_secs(2), upstream.stream(prompt()).collect::<Items>()).await;
+    assert_eq!(
+        items.expect("the short limit counts"),
+        [text("hello"), end(Some(NO_DONE))]
+    );
 }
 
 #[tokio::test]
