@@ -367,10 +367,7 @@ impl Command {
             kind: Option<Value>,
         }
         if bytes.len() > COMMAND_BYTES_MAX {
-            return Err(CommandError::TooLarge {
-                what: "a command",
-                limit: COMMAND_BYTES_MAX,
-            });
+            return Err(CommandError::TooLarge { what: "a command", limit: COMMAND_BYTES_MAX });
         }
         if json_depth(bytes) > COMMAND_DEPTH_MAX {
             return Err(CommandError::TooDeep);
@@ -380,12 +377,7 @@ impl Command {
             _ => CommandError::BadJson(clip(&error.to_string(), 256).to_owned()),
         };
         let tag: Tag = serde_json::from_slice(bytes).map_err(explain)?;
-        if !tag
-            .kind
-            .as_ref()
-            .and_then(Value::as_str)
-            .is_some_and(|kind| KINDS.contains(&kind))
-        {
+        if !tag.kind.as_ref().and_then(Value::as_str).is_some_and(|kind| KINDS.contains(&kind)) {
             return Err(CommandError::UnknownType);
         }
         let command: Self = serde_json::from_slice(bytes).map_err(explain)?;
@@ -396,10 +388,9 @@ impl Command {
     /// Limits that the types do not express.
     fn check(&self) -> Result<(), CommandError> {
         let short = |what, text: &Option<String>| match text {
-            Some(text) if text.len() > REASON_BYTES_MAX => Err(CommandError::TooLarge {
-                what,
-                limit: REASON_BYTES_MAX,
-            }),
+            Some(text) if text.len() > REASON_BYTES_MAX => {
+                Err(CommandError::TooLarge { what, limit: REASON_BYTES_MAX })
+            }
             _ => Ok(()),
         };
         let said = |content: &str| match content.trim().is_empty() {
@@ -408,10 +399,9 @@ impl Command {
         };
         match self {
             Self::Cancel(c) => short("reason", &c.reason),
-            Self::Steer(s) if s.content.len() > STEER_BYTES_MAX => Err(CommandError::TooLarge {
-                what: "the content of a steer",
-                limit: STEER_BYTES_MAX,
-            }),
+            Self::Steer(s) if s.content.len() > STEER_BYTES_MAX => {
+                Err(CommandError::TooLarge { what: "the content of a steer", limit: STEER_BYTES_MAX })
+            }
             Self::Steer(s) => said(&s.content),
             Self::Send(s) => said(&s.content),
             Self::Deny(d) => short("message", &d.message),
@@ -438,6 +428,21 @@ impl Command {
         }
     }
 
+    /// Names it, if the client has not.
+    pub fn with_id(mut self, id: CommandId) -> Self {
+        let own = match &mut self {
+            Self::Cancel(c) => &mut c.command_id,
+            Self::Steer(c) => &mut c.command_id,
+            Self::Approve(c) => &mut c.command_id,
+            Self::Deny(c) => &mut c.command_id,
+            Self::ToolResult(c) => &mut c.command_id,
+            Self::Send(c) => &mut c.command_id,
+            Self::Withdraw(c) => &mut c.command_id,
+        };
+        own.get_or_insert(id);
+        self
+    }
+
     /// Which command it is.
     pub fn kind(&self) -> CommandKind {
         match self {
@@ -462,89 +467,4 @@ impl Command {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn code(text: &str) -> &'static str {
-        Command::decode(text.as_bytes()).unwrap_err().code()
-    }
-
-    #[test]
-    fn the_shortest_commands_have_defaults() {
-        assert_eq!(
-            Command::decode(br#"{"type":"cancel"}"#).unwrap(),
-            Command::Cancel(Cancel::default())
-        );
-        let Command::Steer(steer) = Command::decode(br#"{"type":"steer","content":"x"}"#).unwrap() else {
-            panic!()
-        };
-        assert_eq!((steer.when, steer.if_idle), (SteerWhen::Now, IfIdle::Start));
-    }
-
-    #[test]
-    fn what_is_not_a_command_is_named() {
-        assert_eq!(code(""), "bad_json");
-        assert_eq!(code(r#"{"type":"cancel""#), "bad_json");
-        assert_eq!(code(r#"{"type":"cancel"} {}"#), "bad_json");
-        assert_eq!(code("\u{feff}{\"type\":\"cancel\"}"), "bad_json");
-        assert_eq!(code(r#"{"type":"cancel","reason":"\ud800"}"#), "bad_json");
-        assert_eq!(code(r#"[]"#), "invalid_command");
-        assert_eq!(code(r#"{}"#), "unknown_type");
-        assert_eq!(code(r#"{"type":"explode"}"#), "unknown_type");
-        assert_eq!(code(r#"{"type":7}"#), "unknown_type");
-        assert_eq!(code(r#"{"type":"cancel","type":"cancel"}"#), "invalid_command");
-        assert_eq!(
-            code(r#"{"type":"cancel","mode":"stop","mode":"stop"}"#),
-            "invalid_command"
-        );
-        assert_eq!(code(r#"{"type":"steer"}"#), "invalid_command");
-        assert_eq!(code(r#"{"type":"steer","content":"  "}"#), "invalid_command");
-        assert_eq!(code(r#"{"type":"cancel","command_id":""}"#), "invalid_command");
-        assert_eq!(code(r#"{"type":"cancel","command_id":5}"#), "invalid_command");
-        assert_eq!(
-            code(r#"{"type":"approve","approval_id":"a","scope":"allow"}"#),
-            "invalid_command"
-        );
-        assert_eq!(code(r#"{"type":"tool_result","call_id":"a"}"#), "invalid_command");
-        assert_eq!(
-            code(r#"{"type":"tool_result","call_id":"a","output":1,"error":"x"}"#),
-            "invalid_command"
-        );
-        assert_eq!(
-            code(&format!(r#"{{"type":"steer","content":"{}"}}"#, "a".repeat(20_000))),
-            "payload_too_large"
-        );
-        assert_eq!(code(&"x".repeat(COMMAND_BYTES_MAX + 1)), "payload_too_large");
-        assert_eq!(
-            code(&format!(r#"{{"type":"cancel","x":{}}}"#, "[".repeat(200))),
-            "too_deep"
-        );
-        let error = Command::decode(br#"{"type":"cancel","run":"x"}"#).unwrap_err();
-        assert!(error.to_string().contains("unknown field `run`"), "{error}");
-    }
-
-    #[test]
-    fn a_null_output_is_an_output() {
-        let Command::ToolResult(t) = Command::decode(br#"{"type":"tool_result","call_id":"a","output":null}"#).unwrap()
-        else {
-            panic!()
-        };
-        assert_eq!(t.output, Some(Value::Null));
-    }
-
-    #[test]
-    fn the_fingerprint_ignores_the_id_and_spelled_out_defaults() {
-        let of = |text: &str| Command::decode(text.as_bytes()).unwrap().digest();
-        assert_eq!(
-            of(r#"{"type":"cancel","command_id":"a"}"#),
-            of(r#"{"mode":"stop","type":"cancel"}"#)
-        );
-        assert_ne!(of(r#"{"type":"cancel"}"#), of(r#"{"type":"cancel","mode":"rollback"}"#));
-    }
-
-    #[test]
-    fn brackets_in_strings_are_not_depth() {
-        assert_eq!(json_depth(br#"{"a":"[[[\"[[","b":[{}]}"#), 3);
-        assert_eq!(json_depth(b"]]]]{"), 1);
-    }
-}
+mod tests;

@@ -40,10 +40,7 @@ pub fn digest(label: &str, value: &Value) -> String {
     let mut text = String::from(label);
     text.push('\0');
     canonical(value, &mut text);
-    Sha256::digest(text.as_bytes())[..16]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(text.as_bytes())[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -55,10 +52,7 @@ mod tests {
     #[test]
     fn order_of_keys_does_not_matter_and_everything_else_does() {
         let a = digest("t", &json!({"a": [1, {"x": "\u{1}", "b": null}], "c": true}));
-        let b = digest(
-            "t",
-            &serde_json::from_str(r#"{"c":true,"a":[1,{"b":null,"x":"\u0001"}]}"#).unwrap(),
-        );
+        let b = digest("t", &serde_json::from_str(r#"{"c":true,"a":[1,{"b":null,"x":"\u0001"}]}"#).unwrap());
         assert_eq!(a, b);
         assert_eq!(a.len(), 32);
         assert_ne!(a, digest("u", &json!({"a": [1, {"x": "\u{1}", "b": null}], "c": true})));

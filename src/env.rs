@@ -38,11 +38,7 @@ pub struct Env(Arc<Source>);
 
 enum Source {
     System,
-    Seeded {
-        state: Mutex<u64>,
-        wall_start: Millis,
-        started: tokio::time::Instant,
-    },
+    Seeded { state: Mutex<u64>, wall_start: Millis, started: tokio::time::Instant },
 }
 
 impl Env {
@@ -80,17 +76,14 @@ impl Env {
     /// Milliseconds of the wall clock, UTC.
     pub fn now(&self) -> Millis {
         match &*self.0 {
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "this is the one place that reads the wall clock"
-            )]
+            #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
             Source::System => {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
             }
-            Source::Seeded {
-                wall_start, started, ..
-            } => Millis(wall_start.0 + u64::try_from(started.elapsed().as_millis()).unwrap_or(0)),
+            Source::Seeded { wall_start, started, .. } => {
+                Millis(wall_start.0 + u64::try_from(started.elapsed().as_millis()).unwrap_or(0))
+            }
         }
     }
 

@@ -19,10 +19,7 @@ pub type Block = u32;
 /// One fact about a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type")]
-#[expect(
-    missing_docs,
-    reason = "the fields are the API's own words; openapi.yaml describes each"
-)]
+#[expect(missing_docs, reason = "the fields are the API's own words; openapi.yaml describes each")]
 pub enum Event {
     /// The first event of every log.
     #[serde(rename = "session.created")]
@@ -61,13 +58,7 @@ pub enum Event {
     StepStarted { run_id: RunId, step: u32, attempt: u32 },
     /// A model call has ended.
     #[serde(rename = "step.ended")]
-    StepEnded {
-        run_id: RunId,
-        step: u32,
-        attempt: u32,
-        finish_reason: FinishReason,
-        usage: Option<Usage>,
-    },
+    StepEnded { run_id: RunId, step: u32, attempt: u32, finish_reason: FinishReason, usage: Option<Usage> },
     /// A block of the answer begins.
     #[serde(rename = "text.started")]
     TextStarted { block: Block, message_id: MessageId },
@@ -98,23 +89,13 @@ pub enum Event {
     ReasoningEnded { block: Block },
     /// The model begins to call a tool.
     #[serde(rename = "tool_call.started")]
-    ToolCallStarted {
-        block: Block,
-        message_id: MessageId,
-        call_id: CallId,
-        name: String,
-    },
+    ToolCallStarted { block: Block, message_id: MessageId, call_id: CallId, name: String },
     /// A fragment of the call's arguments: only the joined text is JSON.
     #[serde(rename = "tool_call.delta")]
     ToolCallDelta { block: Block, arguments: String },
     /// The call's arguments are whole and are JSON.
     #[serde(rename = "tool_call.ready")]
-    ToolCallReady {
-        block: Block,
-        call_id: CallId,
-        name: String,
-        arguments: Value,
-    },
+    ToolCallReady { block: Block, call_id: CallId, name: String, arguments: Value },
     /// A person must say yes before the tool runs.
     #[serde(rename = "approval.requested")]
     ApprovalRequested {
@@ -149,11 +130,7 @@ pub enum Event {
     ToolCompleted { call_id: CallId, output: Value },
     /// The call has ended without an output, for this reason.
     #[serde(rename = "tool.failed")]
-    ToolFailed {
-        call_id: CallId,
-        code: ToolFailure,
-        message: String,
-    },
+    ToolFailed { call_id: CallId, code: ToolFailure, message: String },
     /// A command waits for its boundary.
     #[serde(rename = "command.accepted")]
     CommandAccepted {
@@ -191,12 +168,7 @@ pub enum Event {
     },
     /// A waiting command was taken back; its text is returned.
     #[serde(rename = "command.withdrawn")]
-    CommandWithdrawn {
-        command_id: CommandId,
-        kind: CommandKind,
-        reason: WithdrawReason,
-        content: String,
-    },
+    CommandWithdrawn { command_id: CommandId, kind: CommandKind, reason: WithdrawReason, content: String },
     /// The run has ended by itself.
     #[serde(rename = "run.completed")]
     RunCompleted {
@@ -219,13 +191,7 @@ pub enum Event {
     },
     /// The run has ended with an error. `partial` when part of an answer had been shown.
     #[serde(rename = "run.failed")]
-    RunFailed {
-        run_id: RunId,
-        code: FailureCode,
-        message: String,
-        partial: bool,
-        usage: Option<Usage>,
-    },
+    RunFailed { run_id: RunId, code: FailureCode, message: String, partial: bool, usage: Option<Usage> },
 }
 
 /// What the store of this session survives.
@@ -345,7 +311,7 @@ pub enum ToolFailure {
     DeniedByUser,
     /// Nobody answered the approval in time.
     ApprovalTimedOut,
-    /// The run ended before the tool was started.
+    /// The run ended before the server started it, or before its client answered.
     Interrupted,
     /// The tool was started and its end was not seen: it may have acted.
     OutcomeUnknown,
@@ -441,18 +407,12 @@ impl Event {
 
     /// Whether it is a fragment of a block: these carry no time, and neighbours may be merged before they are stored.
     pub fn is_delta(&self) -> bool {
-        matches!(
-            self,
-            Self::TextDelta { .. } | Self::ReasoningDelta { .. } | Self::ToolCallDelta { .. }
-        )
+        matches!(self, Self::TextDelta { .. } | Self::ReasoningDelta { .. } | Self::ToolCallDelta { .. })
     }
 
     /// Whether it is the one end of a run.
     pub fn ends_run(&self) -> bool {
-        matches!(
-            self,
-            Self::RunCompleted { .. } | Self::RunCancelled { .. } | Self::RunFailed { .. }
-        )
+        matches!(self, Self::RunCompleted { .. } | Self::RunCancelled { .. } | Self::RunFailed { .. })
     }
 }
 
@@ -481,17 +441,17 @@ impl Record {
             at: Option<String>,
         }
         let head: Head = serde_json::from_slice(json)?;
-        Ok(Self {
-            id: head.id,
-            at: head.at,
-            event: serde_json::from_slice(json)?,
-        })
+        Ok(Self { id: head.id, at: head.at, event: serde_json::from_slice(json)? })
     }
 
-    /// When it happened.
+    /// When it happened, if it says.
     pub fn at_millis(&self) -> Option<Millis> {
-        let at = humantime::parse_rfc3339(self.at.as_deref()?).ok()?;
-        let since = at.duration_since(std::time::UNIX_EPOCH).ok()?;
-        Some(Millis(u64::try_from(since.as_millis()).ok()?))
+        parse_rfc3339(self.at.as_deref()?)
     }
+}
+
+/// Reads a moment as [`Millis::rfc3339`] writes it.
+pub fn parse_rfc3339(text: &str) -> Option<Millis> {
+    let since = humantime::parse_rfc3339(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(Millis(u64::try_from(since.as_millis()).ok()?))
 }

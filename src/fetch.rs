@@ -51,10 +51,7 @@ pub struct Limits {
 impl Default for Limits {
     /// 5 s to connect, which is three lost SYN packets; 30 s to the headers.
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(5),
-            headers: Duration::from_secs(30),
-        }
+        Self { connect: Duration::from_secs(5), headers: Duration::from_secs(30) }
     }
 }
 
@@ -161,9 +158,7 @@ impl Client {
         *request.uri_mut() = origin_form(&uri);
         let host = check(&uri)?;
         request.headers_mut().insert(HOST, host);
-        request
-            .headers_mut()
-            .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 
         let connect = self.limits.connect;
         let io = match tokio::time::timeout(connect, self.connect(uri)).await {
@@ -185,15 +180,9 @@ impl Client {
     #[cfg(not(feature = "tls"))]
     async fn connect(&self, uri: Uri) -> Result<Io, FetchError> {
         if uri.scheme() == Some(&Scheme::HTTPS) {
-            return Err(FetchError::BadUrl(
-                "this build has no TLS (feature `tls`): it can only ask http:// URLs",
-            ));
+            return Err(FetchError::BadUrl("this build has no TLS (feature `tls`): it can only ask http:// URLs"));
         }
-        self.http
-            .clone()
-            .oneshot(uri)
-            .await
-            .map_err(|error| FetchError::Connect(words(&error)))
+        self.http.clone().oneshot(uri).await.map_err(|error| FetchError::Connect(words(&error)))
     }
 }
 
@@ -223,11 +212,8 @@ type Connection = http1::Connection<Io, Full<Bytes>>;
 
 /// Sends the request and reads the head of the answer, driving the connection meanwhile.
 async fn exchange(io: Io, request: Request<Full<Bytes>>) -> Result<Response, FetchError> {
-    let (mut sender, connection) = http1::Builder::new()
-        .max_buf_size(BUFFER_MAX_BYTES)
-        .handshake(io)
-        .await
-        .map_err(|e| broken(&e))?;
+    let (mut sender, connection) =
+        http1::Builder::new().max_buf_size(BUFFER_MAX_BYTES).handshake(io).await.map_err(|e| broken(&e))?;
     let mut connection = Some(Box::new(connection));
     let mut answer = pin!(sender.send_request(request));
     let answer = poll_fn(|cx| {
@@ -236,15 +222,7 @@ async fn exchange(io: Io, request: Request<Full<Bytes>>) -> Result<Response, Fet
         answer.as_mut().poll(cx)
     });
     let (head, incoming) = answer.await.map_err(|e| broken(&e))?.into_parts();
-    Ok(Response {
-        status: head.status,
-        headers: head.headers,
-        body: Body {
-            incoming,
-            connection,
-            failed: None,
-        },
-    })
+    Ok(Response { status: head.status, headers: head.headers, body: Body { incoming, connection, failed: None } })
 }
 
 /// Lets the connection work; it is gone once it has ended.
@@ -324,22 +302,16 @@ fn broken(error: &hyper::Error) -> FetchError {
             let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
             matches!(kind, Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
         });
-    if malformed {
-        FetchError::Protocol(words(error))
-    } else {
-        FetchError::Disconnected(words(error))
-    }
+    if malformed { FetchError::Protocol(words(error)) } else { FetchError::Disconnected(words(error)) }
 }
 
 /// An error and what caused it, outermost first. `io::Error::source` skips the error that it wraps, hence this.
 fn causes<'e>(
     error: &'e (dyn std::error::Error + 'static),
 ) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
-    std::iter::successors(Some(error), |error| {
-        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(wrapped) => Some(wrapped as &(dyn std::error::Error + 'static)),
-            None => error.source(),
-        }
+    std::iter::successors(Some(error), |error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped as &(dyn std::error::Error + 'static)),
+        None => error.source(),
     })
 }
 

@@ -36,6 +36,13 @@ impl Frame {
         self.bytes.slice(self.json_start as usize..self.bytes.len() - SSE_END)
     }
 
+    /// The event's name.
+    pub fn kind(&self) -> &str {
+        let head = &self.bytes[..self.json_start as usize];
+        let lines = std::str::from_utf8(head).unwrap_or_default().lines();
+        lines.filter_map(|line| line.strip_prefix("event: ")).next().unwrap_or_default()
+    }
+
     /// Its position.
     pub fn seq(&self) -> Seq {
         self.seq
@@ -86,11 +93,7 @@ impl Encoder {
         // The event's own opening brace becomes the comma after the common fields.
         arena[body] = b',';
         arena.put_slice(b"\n\n");
-        Frame {
-            bytes: self.arena.split().freeze(),
-            seq: id.seq,
-            json_start,
-        }
+        Frame { bytes: self.arena.split().freeze(), seq: id.seq, json_start }
     }
 }
 
@@ -110,50 +113,24 @@ mod tests {
     #[test]
     fn one_encoding_serves_every_wire() {
         let mut encoder = Encoder::default();
-        let event = Event::TextDelta {
-            block: 1,
-            text: "a\r\n\u{2028}\ndata: x".into(),
-            lossy: false,
-        };
+        let event = Event::TextDelta { block: 1, text: "a\r\n\u{2028}\ndata: x".into(), lossy: false };
         let frame = encoder.encode(id(42), Millis(0), &event);
         let expected = "id: k7q2mx.42\nevent: text.delta\ndata: {\"id\":\"k7q2mx.42\",\"seq\":42,\"type\":\"text.delta\",\
                         \"block\":1,\"text\":\"a\\r\\n\u{2028}\\ndata: x\"}\n\n";
         assert_eq!(frame.sse(), expected.as_bytes());
-        assert_eq!(
-            Record::decode(&frame.json()).unwrap(),
-            Record {
-                id: id(42),
-                at: None,
-                event
-            }
-        );
+        assert_eq!(frame.kind(), "text.delta");
+        assert_eq!(Record::decode(&frame.json()).unwrap(), Record { id: id(42), at: None, event });
     }
 
     #[test]
     fn frames_of_one_arena_do_not_touch_each_other() {
         let mut encoder = Encoder::default();
         let frames: Vec<_> = (1..=500)
-            .map(|n| {
-                encoder.encode(
-                    id(n),
-                    Millis(n),
-                    &Event::TextEnded {
-                        block: u32::try_from(n).unwrap(),
-                    },
-                )
-            })
+            .map(|n| encoder.encode(id(n), Millis(n), &Event::TextEnded { block: u32::try_from(n).unwrap() }))
             .collect();
         for (n, frame) in (1..=500).zip(frames) {
             let record = Record::decode(&frame.json()).unwrap();
-            assert_eq!(
-                (record.seq(), record.event),
-                (
-                    Seq(n),
-                    Event::TextEnded {
-                        block: u32::try_from(n).unwrap()
-                    }
-                )
-            );
+            assert_eq!((record.seq(), record.event), (Seq(n), Event::TextEnded { block: u32::try_from(n).unwrap() }));
             assert!(record.at.is_some());
         }
     }

@@ -65,9 +65,7 @@ macro_rules! text_id {
 fn path_safe(text: &str) -> bool {
     (1..=ID_BYTES_MAX).contains(&text.len())
         && text.as_bytes()[0].is_ascii_alphanumeric()
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 fn printable(text: &str) -> bool {
@@ -180,10 +178,7 @@ impl Epoch {
 impl FromStr for Epoch {
     type Err = InvalidId;
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let bytes: [u8; 6] = text
-            .as_bytes()
-            .try_into()
-            .map_err(|_| InvalidId("an epoch is six of a-z 0-9"))?;
+        let bytes: [u8; 6] = text.as_bytes().try_into().map_err(|_| InvalidId("an epoch is six of a-z 0-9"))?;
         if bytes.iter().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase()) {
             Ok(Self(bytes))
         } else {
@@ -230,10 +225,7 @@ impl FromStr for EventId {
         if seq.is_empty() || seq.starts_with('0') || !seq.bytes().all(|b| b.is_ascii_digit()) {
             return Err(EVENT_ID_RULE);
         }
-        Ok(Self {
-            epoch,
-            seq: Seq(seq.parse().map_err(|_| EVENT_ID_RULE)?),
-        })
+        Ok(Self { epoch, seq: Seq(seq.parse().map_err(|_| EVENT_ID_RULE)?) })
     }
 }
 

@@ -4,22 +4,42 @@
 //! The modules are listed by floor, lowest first. A file imports lower floors and its own folder, nothing else;
 //! `tests/it/tidy.rs` enforces it.
 
-// Floor 0: words.
-pub mod command;
+// Words, each knowing only those before it.
 pub mod digest;
-pub mod env;
-pub mod event;
 pub mod id;
 pub mod spec;
 
-// Floor 1: mechanisms.
+pub mod command;
+pub mod env;
+
+pub mod event;
+
+// Mechanisms.
 pub mod fetch;
 pub mod frame;
-pub mod log;
 pub mod sse;
 
-// Floor 2: ports and their adapters.
+pub mod log;
+
+// Ports and their adapters.
 pub mod dialect;
 pub mod provider;
 pub mod store;
 pub mod tool;
+
+// One session.
+pub mod session;
+
+// The sessions alive here.
+pub mod registry;
+
+// Doors.
+pub mod http;
+
+// The roof.
+pub mod config;
+
+pub mod server;
+
+pub use config::Config;
+pub use server::Server;

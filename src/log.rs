@@ -26,6 +26,8 @@ struct Inner {
     frames: VecDeque<Frame>,
     /// Each term's epoch with its first position, in order.
     terms: Vec<(Epoch, Seq)>,
+    /// Nothing more comes by itself: the writer waits to be asked.
+    resting: bool,
     closed: bool,
 }
 
@@ -59,26 +61,20 @@ pub enum CursorLost {
 impl SessionLog {
     /// The log of a session whose last `terms` are known and whose events up to `base` are in the store.
     pub fn new(terms: Vec<(Epoch, Seq)>, base: Seq) -> Self {
-        let inner = Inner {
-            base,
-            frames: VecDeque::new(),
-            terms,
-            closed: false,
-        };
-        Self {
-            inner: Mutex::new(inner),
-            grown: Notify::new(),
-        }
+        let inner = Inner { base, frames: VecDeque::new(), terms, resting: false, closed: false };
+        Self { inner: Mutex::new(inner), grown: Notify::new() }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().expect("no panic while the log is held")
     }
 
-    /// Shows `frames`, which follow the tail, to every reader. The store has them already.
-    pub fn publish(&self, frames: impl IntoIterator<Item = Frame>) {
+    /// Shows `frames`, which follow the tail, to every reader. The store has them already. `resting` says whether,
+    /// after them, nothing more comes by itself.
+    pub fn publish(&self, frames: impl IntoIterator<Item = Frame>, resting: bool) {
         {
             let mut inner = self.lock();
+            inner.resting = resting;
             for frame in frames {
                 assert_eq!(frame.seq(), inner.tail().next(), "a log has no gaps");
                 inner.frames.push_back(frame);
@@ -107,6 +103,17 @@ impl SessionLog {
         self.grown.notify_waiters();
     }
 
+    /// Whether nothing comes by itself past `after`: it is the tail, and the writer waits to be asked.
+    pub fn rests_at(&self, after: Seq) -> bool {
+        let inner = self.lock();
+        inner.resting && inner.tail() == after
+    }
+
+    /// Whether the writer waits to be asked.
+    pub fn is_resting(&self) -> bool {
+        self.lock().resting
+    }
+
     /// The newest position that readers can see.
     pub fn tail(&self) -> Seq {
         self.lock().tail()
@@ -122,15 +129,8 @@ impl SessionLog {
     /// The position that `cursor` stands for, if it is one of this history.
     pub fn locate(&self, cursor: EventId) -> Result<Seq, CursorLost> {
         let inner = self.lock();
-        let term = inner
-            .terms
-            .iter()
-            .position(|(epoch, _)| *epoch == cursor.epoch)
-            .ok_or(CursorLost::Epoch)?;
-        let end = inner
-            .terms
-            .get(term + 1)
-            .map_or(inner.tail(), |(_, next)| Seq(next.0 - 1));
+        let term = inner.terms.iter().position(|(epoch, _)| *epoch == cursor.epoch).ok_or(CursorLost::Epoch)?;
+        let end = inner.terms.get(term + 1).map_or(inner.tail(), |(_, next)| Seq(next.0 - 1));
         // Beyond a term's end lie events that were shown and then lost, or that never were.
         if cursor.seq > end || cursor.seq < inner.terms[term].1 {
             return Err(CursorLost::Ahead);
@@ -163,14 +163,7 @@ impl SessionLog {
         if start >= inner.frames.len() {
             return inner.closed.then_some(Read::Closed);
         }
-        Some(Read::Frames(
-            inner
-                .frames
-                .range(start..)
-                .take_while(fitting(bytes_max))
-                .cloned()
-                .collect(),
-        ))
+        Some(Read::Frames(inner.frames.range(start..).take_while(fitting(bytes_max)).cloned().collect()))
     }
 }
 
@@ -186,10 +179,7 @@ mod tests {
     fn frames(range: std::ops::RangeInclusive<u64>) -> Vec<Frame> {
         let mut encoder = Encoder::default();
         let frame = |n| {
-            let id = EventId {
-                epoch: EPOCH.parse().unwrap(),
-                seq: Seq(n),
-            };
+            let id = EventId { epoch: EPOCH.parse().unwrap(), seq: Seq(n) };
             encoder.encode(id, Millis(0), &Event::TextEnded { block: 1 })
         };
         range.map(frame).collect()
@@ -207,7 +197,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_gets_what_is_past_its_cursor_then_waits_then_the_end() {
         let log = log();
-        log.publish(frames(1..=3));
+        log.publish(frames(1..=3), false);
         assert_eq!(seqs(log.wait_past(Seq(1), 1 << 20).await), [2, 3]);
         let mut waiting = pin!(log.wait_past(Seq(3), 1 << 20));
         std::future::poll_fn(|cx| {
@@ -215,15 +205,11 @@ mod tests {
             Poll::Ready(())
         })
         .await;
-        log.publish(frames(4..=4));
+        log.publish(frames(4..=4), false);
         assert_eq!(seqs(waiting.await), [4]);
         log.close();
         assert!(matches!(log.wait_past(Seq(4), 1).await, Read::Closed));
-        assert_eq!(
-            seqs(log.wait_past(Seq(0), 1).await),
-            [1],
-            "at least one event, however small the limit"
-        );
+        assert_eq!(seqs(log.wait_past(Seq(0), 1).await), [1], "at least one event, however small the limit");
     }
 
     #[test]
@@ -231,15 +217,25 @@ mod tests {
         let log = log();
         let grown = log.grown.notified();
         assert!(log.look_past(Seq::ZERO, 1).is_none());
-        log.publish(frames(1..=1));
+        log.publish(frames(1..=1), false);
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(pin!(grown).poll(&mut cx).is_ready());
     }
 
     #[test]
+    fn it_rests_only_at_its_tail() {
+        let log = log();
+        assert!(!log.rests_at(Seq::ZERO), "nobody knows before the first word");
+        log.publish(frames(1..=2), false);
+        assert!(!log.rests_at(Seq(2)));
+        log.publish(frames(3..=3), true);
+        assert!(log.rests_at(Seq(3)) && !log.rests_at(Seq(2)));
+    }
+
+    #[test]
     fn what_was_trimmed_is_older_and_what_is_left_stays_exact() {
         let log = log();
-        log.publish(frames(1..=10));
+        log.publish(frames(1..=10), false);
         log.trim(Seq(7));
         assert!(matches!(log.look_past(Seq(6), 1 << 20), Some(Read::Older)));
         assert_eq!(seqs(log.look_past(Seq(7), 1 << 20).unwrap()), [8, 9, 10]);
@@ -249,7 +245,7 @@ mod tests {
     #[test]
     fn a_cursor_is_honoured_only_in_the_history_it_came_from() {
         let log = log();
-        log.publish(frames(1..=5));
+        log.publish(frames(1..=5), false);
         log.begin_term("bbbbbb".parse().unwrap(), Seq(6));
         let locate = |text: &str| log.locate(text.parse().unwrap());
         assert_eq!(locate("aaaaaa.5"), Ok(Seq(5)));

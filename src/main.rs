@@ -1,1 +1,136 @@
-fn main() {}
+//! The command line.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use steerage::{Config, Server, config::ConfigError, server::Drained};
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+/// Holds LLM generations as durable sessions: stream, resume, steer, approve, stop.
+#[derive(Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    role: Option<Role>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Serve (the default).
+    Serve(Serve),
+    /// Validate the configuration and print it in full, without secrets.
+    Check(Serve),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// TOML file; see README.
+    #[arg(long, env = "STEERAGE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on [default: 127.0.0.1:8787].
+    #[arg(long, env = "STEERAGE_LISTEN", value_name = "ADDRESS")]
+    listen: Option<std::net::SocketAddr>,
+    /// Where logs live: memory [default: memory].
+    #[arg(long, env = "STEERAGE_STORE", value_name = "STORE")]
+    store: Option<String>,
+    /// An OpenAI-compatible model server, its models appear as NAME/MODEL. Its key is read from
+    /// STEERAGE_NAME_API_KEY. May be repeated.
+    #[arg(long, env = "STEERAGE_UPSTREAM", value_name = "NAME=URL", value_delimiter = ',')]
+    upstream: Vec<String>,
+}
+
+impl Serve {
+    fn config(self) -> Result<Config, ConfigError> {
+        let mut config = self.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
+        if let Some(listen) = self.listen {
+            config.listen = listen;
+        }
+        if let Some(store) = self.store {
+            config.store = store;
+        }
+        for upstream in &self.upstream {
+            config.add_upstream(upstream)?;
+        }
+        config.check()?;
+        Ok(config)
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.role {
+        None => serve(cli.serve).await,
+        Some(Role::Serve(options)) => serve(options).await,
+        Some(Role::Check(options)) => check(options),
+    };
+    result.unwrap_or_else(|message| {
+        eprintln!("steerage: {message}");
+        ExitCode::FAILURE
+    })
+}
+
+fn check(options: Serve) -> Result<ExitCode, String> {
+    let config = options.config().map_err(|error| error.to_string())?;
+    Server::new(config.clone()).map_err(|error| error.to_string())?;
+    print!("{}", config.to_toml());
+    for (name, upstream) in &config.upstreams {
+        let variable = Config::api_key_variable(name, upstream);
+        let state = if std::env::var_os(&variable).is_some() { "set, not shown" } else { "not set" };
+        println!("# upstream {name}: key in {variable} ({state})");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(options: Serve) -> Result<ExitCode, String> {
+    init_logs();
+    let config = options.config().map_err(|error| error.to_string())?;
+    let server = Server::new(config.clone()).map_err(|error| error.to_string())?;
+    let listener = tokio::net::TcpListener::bind(config.listen)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let url = format!("http://{address}");
+    println!("steerage {} is listening on {url}  (store: {})", env!("CARGO_PKG_VERSION"), config.store);
+    println!(
+        "see it stream:\n  curl -N {url}/v1/sessions -H 'content-type: application/json' -H 'accept: text/event-stream' -d '{{\"input\":\"tell me a story\"}}'"
+    );
+    let listener = axum::serve::ListenerExt::tap_io(listener, |socket| {
+        // Without it the kernel holds a token back until the one before is acknowledged.
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "no TCP_NODELAY");
+        }
+    });
+    match server.serve(listener, stop_signal()).await {
+        Ok(Drained::Whole) => {
+            tracing::info!("stopped, every generation had ended");
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(Drained::Cut(count)) => {
+            tracing::warn!(count, "stopped, generations were cut");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => Err(format!("cannot serve: {error}")),
+    }
+}
+
+/// SIGTERM or Ctrl-C.
+async fn stop_signal() {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .expect("a process can listen to SIGTERM");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    tracing::info!("stopping: no new sessions, running generations may finish");
+}
+
+/// Logs to standard error; `STEERAGE_LOG` is a list such as `steerage=debug,info`.
+fn init_logs() {
+    let targets = std::env::var("STEERAGE_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
+    let targets = targets.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(targets).with(lines).init();
+}

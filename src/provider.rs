@@ -108,33 +108,21 @@ impl Outcome {
         let told = match self {
             Self::Output(Value::String(text)) => text.clone(),
             Self::Output(output) => output.to_string(),
-            Self::Failed {
-                code: ToolFailure::DeniedByUser,
-                message,
-            } if message.is_empty() => "The user refused this tool call. It did not run.".into(),
-            Self::Failed {
-                code: ToolFailure::DeniedByUser,
-                message,
-            } => {
+            Self::Failed { code: ToolFailure::DeniedByUser, message } if message.is_empty() => {
+                "The user refused this tool call. It did not run.".into()
+            }
+            Self::Failed { code: ToolFailure::DeniedByUser, message } => {
                 format!("The user refused this tool call: {message}. It did not run.")
             }
-            Self::Failed {
-                code: ToolFailure::ApprovalTimedOut,
-                ..
-            } => "Nobody answered the request to approve this tool call in time. It was not refused; it did not run."
-                .into(),
-            Self::Failed {
-                code: ToolFailure::Interrupted,
-                ..
-            } => "Interrupted before it ran.".into(),
-            Self::Failed {
-                code: ToolFailure::OutcomeUnknown,
-                ..
-            } => "It was started and its end was not seen: it may or may not have had its effect.".into(),
-            Self::Failed {
-                code: ToolFailure::Error,
-                message,
-            } => format!("Error: {message}"),
+            Self::Failed { code: ToolFailure::ApprovalTimedOut, .. } => {
+                "Nobody answered the request to approve this tool call in time. It was not refused; it did not run."
+                    .into()
+            }
+            Self::Failed { code: ToolFailure::Interrupted, .. } => "Interrupted before it ran.".into(),
+            Self::Failed { code: ToolFailure::OutcomeUnknown, .. } => {
+                "It was started and its end was not seen: it may or may not have had its effect.".into()
+            }
+            Self::Failed { code: ToolFailure::Error, message } => format!("Error: {message}"),
         };
         match edited_arguments {
             Some(arguments) => format!("(The user changed the arguments to {arguments}.) {told}"),
@@ -213,20 +201,12 @@ pub enum Retry {
 impl ProviderError {
     /// An error that the same request would meet again.
     pub fn fatal(code: FailureCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            retry: Retry::Never,
-        }
+        Self { code, message: message.into(), retry: Retry::Never }
     }
 
     /// An error that may pass.
     pub fn passing(code: FailureCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            retry: Retry::Soon,
-        }
+        Self { code, message: message.into(), retry: Retry::Soon }
     }
 }
 

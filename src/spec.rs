@@ -85,11 +85,7 @@ impl Params {
         if self.stop.len() > 16 || self.stop.iter().any(|s| s.is_empty() || s.len() > 256) {
             return Err("params.stop is at most 16 texts of 1 to 256 bytes".into());
         }
-        match self
-            .extra
-            .keys()
-            .find(|name| !providers.clone().any(|known| known == name.as_str()))
-        {
+        match self.extra.keys().find(|name| !providers.clone().any(|known| known == name.as_str())) {
             None => Ok(()),
             Some(name) => {
                 let known = providers.next().unwrap_or("demo");
@@ -197,10 +193,7 @@ impl ToolSpec {
             return Err("a tool name is 1 to 64 of A-Z a-z 0-9 _ -".into());
         }
         let name = &self.name;
-        for (field, value) in [
-            ("approval_timeout_s", self.approval_timeout_s),
-            ("timeout_s", self.timeout_s),
-        ] {
+        for (field, value) in [("approval_timeout_s", self.approval_timeout_s), ("timeout_s", self.timeout_s)] {
             if value.is_some_and(|s| !(1..=TIMEOUT_MAX_S).contains(&s)) {
                 return Err(format!("tool {name}: {field} is 1 to {TIMEOUT_MAX_S} seconds"));
             }
@@ -210,10 +203,9 @@ impl ToolSpec {
         }
         match jsonschema::validator_for(&self.parameters) {
             Ok(_) => Ok(()),
-            Err(error) => Err(format!(
-                "tool {name}: parameters is not a JSON Schema: {}",
-                clip(&error.to_string(), 256)
-            )),
+            Err(error) => {
+                Err(format!("tool {name}: parameters is not a JSON Schema: {}", clip(&error.to_string(), 256)))
+            }
         }
     }
 
@@ -255,15 +247,9 @@ mod tests {
 
     #[test]
     fn a_schema_that_is_none_and_a_reference_elsewhere_are_refused() {
-        let bad = ToolSpec {
-            parameters: json!({"type": "objekt"}),
-            ..weather()
-        };
+        let bad = ToolSpec { parameters: json!({"type": "objekt"}), ..weather() };
         assert!(bad.check().unwrap_err().contains("not a JSON Schema"));
-        let elsewhere = ToolSpec {
-            parameters: json!({"$ref": "http://127.0.0.1:1/schema.json"}),
-            ..weather()
-        };
+        let elsewhere = ToolSpec { parameters: json!({"$ref": "http://127.0.0.1:1/schema.json"}), ..weather() };
         assert!(elsewhere.check().is_err(), "a schema must never be fetched");
     }
 
@@ -278,12 +264,6 @@ mod tests {
     #[test]
     fn the_default_policy_asks_for_what_the_server_runs() {
         assert!(!weather().needs_approval());
-        assert!(
-            ToolSpec {
-                executor: Executor::Builtin,
-                ..weather()
-            }
-            .needs_approval()
-        );
+        assert!(ToolSpec { executor: Executor::Builtin, ..weather() }.needs_approval());
     }
 }

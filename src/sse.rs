@@ -183,21 +183,12 @@ impl Parser {
     }
 
     fn without_bom<'l>(&mut self, line: &'l [u8]) -> &'l [u8] {
-        if std::mem::replace(&mut self.begun, true) {
-            line
-        } else {
-            line.strip_prefix(BOM).unwrap_or(line)
-        }
+        if std::mem::replace(&mut self.begun, true) { line } else { line.strip_prefix(BOM).unwrap_or(line) }
     }
 
     /// Copies the first data line, which could so far stay where it was.
     fn own(&mut self, first: Option<&[u8]>) {
-        const {
-            assert!(
-                LINE_MAX_BYTES <= EVENT_MAX_BYTES,
-                "one line is never too long for an event"
-            )
-        };
+        const { assert!(LINE_MAX_BYTES <= EVENT_MAX_BYTES, "one line is never too long for an event") };
         self.data.extend_from_slice(first.unwrap_or_default());
     }
 
@@ -288,10 +279,7 @@ mod tests {
     }
 
     fn data(document: &str) -> Vec<String> {
-        whole(document.as_bytes())
-            .into_iter()
-            .map(|(_, data, _)| data)
-            .collect()
+        whole(document.as_bytes()).into_iter().map(|(_, data, _)| data).collect()
     }
 
     const DOCUMENTS: [&[u8]; 10] = [
@@ -330,17 +318,11 @@ mod tests {
 
     #[test]
     fn the_standard_is_followed() {
-        assert_eq!(
-            data("data: one\r\n\r\ndata: two\r\rdata:three\n\n"),
-            ["one", "two", "three"]
-        );
+        assert_eq!(data("data: one\r\n\r\ndata: two\r\rdata:three\n\n"), ["one", "two", "three"]);
         assert_eq!(data("data: a\r\ndata: b\r\n\r\ndata: c\rdata: d\r\r"), ["a\nb", "c\nd"]);
         assert_eq!(data("data: YHOO\ndata: +2\ndata: 10\n\n"), ["YHOO\n+2\n10"]);
         assert_eq!(data("data\n\ndata\ndata\n\ndata:\n\n"), ["", "\n", ""]);
-        assert_eq!(
-            data("data:test\n\ndata: test\n\ndata:  test\n\n"),
-            ["test", "test", " test"]
-        );
+        assert_eq!(data("data:test\n\ndata: test\n\ndata:  test\n\n"), ["test", "test", " test"]);
         assert_eq!(data(": only\n\n: comments\n\n"), [""; 0]);
         assert_eq!(data("id: 1\nretry: 10\n\nunknown: x\n\nDATA: x\n\n"), [""; 0]);
     }
@@ -371,11 +353,7 @@ mod tests {
     #[test]
     fn an_event_without_its_blank_line_is_told_apart() {
         for document in ["data: x", "data: x\n", "data: x\r"] {
-            assert_eq!(
-                whole(document.as_bytes()),
-                [(Some("UNFINISHED".into()), "x".into(), false)],
-                "{document:?}"
-            );
+            assert_eq!(whole(document.as_bytes()), [(Some("UNFINISHED".into()), "x".into(), false)], "{document:?}");
         }
         assert_eq!(whole(b"data: x\n\n: bye"), [(None, "x".into(), false)]);
     }
@@ -406,10 +384,7 @@ mod tests {
     #[test]
     fn a_parser_that_failed_stays_so() {
         let mut parser = Parser::default();
-        assert_eq!(
-            parser.next(&mut &vec![b'x'; LINE_MAX_BYTES + 1][..]),
-            Err(TooLong::Line)
-        );
+        assert_eq!(parser.next(&mut &vec![b'x'; LINE_MAX_BYTES + 1][..]), Err(TooLong::Line));
         assert_eq!(parser.next(&mut &b"\n\ndata: x\n\n"[..]), Err(TooLong::Line));
         assert_eq!(parser.finish(), Err(TooLong::Line));
     }

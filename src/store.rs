@@ -83,7 +83,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Adds frames at the expected position, at the promised durability, or changes nothing. A term larger than the
     /// stored one takes the session over.
-    fn append(&self, append: Append) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn append(&self, append: Append) -> BoxFuture<'static, Result<(), StoreError>>;
 
     /// The events past `after`, in order, up to `bytes_max` but at least one; none at the tail.
     fn read(&self, key: &SessionKey, after: Seq, bytes_max: usize) -> BoxFuture<'_, Result<Vec<Frame>, StoreError>>;

@@ -3,10 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use steerage::provider::{
-    Delta, ProviderError,
-    openai::Fold,
-};
+use steerage::provider::{Delta, ProviderError, openai::Fold};
 
 fn fold<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Delta>, Option<ProviderError>) {
     let mut fold = Fold::default();

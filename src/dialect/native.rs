@@ -44,22 +44,17 @@ pub enum Notice<'a> {
     },
     /// This session has gone: deleted, expired, or never there. Only where several sessions share a stream.
     Gone,
-    /// The server has no place for this reader now; come back later.
-    Overloaded {
-        /// Which limit.
-        limit: String,
-    },
 }
 
 impl Notice<'_> {
-    fn kind(&self) -> &'static str {
+    /// Its name, as in `event:` and `type`.
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::CaughtUp { .. } => "caught_up",
             Self::Reset { .. } => "reset",
             Self::Snapshot { .. } => "snapshot",
             Self::Reconnect { .. } => "reconnect",
             Self::Gone => "gone",
-            Self::Overloaded { .. } => "overloaded",
         }
     }
 
@@ -97,13 +92,9 @@ pub fn join(frames: &[Frame]) -> Bytes {
 }
 
 /// A frame on a stream of several sessions: the same JSON with `session_id` in front, under a cursor for all of them.
-pub fn multiplexed(session: &SessionId, cursor: &str, frame: &Frame, kind: &str, out: &mut Vec<u8>) {
-    let json = frame.json();
-    write!(
-        out,
-        "id: {cursor}\nevent: {kind}\ndata: {{\"session_id\":\"{session}\","
-    )
-    .expect("memory takes every byte");
+pub fn multiplexed(session: &SessionId, cursor: &str, frame: &Frame, out: &mut Vec<u8>) {
+    let (json, kind) = (frame.json(), frame.kind());
+    write!(out, "id: {cursor}\nevent: {kind}\ndata: {{\"session_id\":\"{session}\",").expect("memory takes every byte");
     out.extend_from_slice(&json[1..]);
     out.extend_from_slice(b"\n\n");
 }

@@ -20,26 +20,16 @@ pub(super) struct Shared(Arc<OnceCell<Arc<ClientConfig>>>);
 impl Shared {
     pub(super) async fn connect(&self, http: HttpConnector, uri: Uri) -> Result<Stream, FetchError> {
         if uri.scheme() != Some(&Scheme::HTTPS) {
-            let plain = http
-                .oneshot(uri)
-                .await
-                .map_err(|error| FetchError::Connect(words(&error)))?;
+            let plain = http.oneshot(uri).await.map_err(|error| FetchError::Connect(words(&error)))?;
             return Ok(MaybeHttpsStream::Http(plain));
         }
         let config = self.0.get_or_try_init(configure).await?;
-        HttpsConnector::from((http, config.clone()))
-            .oneshot(uri)
-            .await
-            .map_err(|error| {
-                // A handshake that the other side cut off is no verdict of ours about its certificate.
-                let refused = causes(&*error).any(|cause| cause.is::<rustls::Error>());
-                let words = words(&*error);
-                if refused {
-                    FetchError::Tls(words)
-                } else {
-                    FetchError::Connect(words)
-                }
-            })
+        HttpsConnector::from((http, config.clone())).oneshot(uri).await.map_err(|error| {
+            // A handshake that the other side cut off is no verdict of ours about its certificate.
+            let refused = causes(&*error).any(|cause| cause.is::<rustls::Error>());
+            let words = words(&*error);
+            if refused { FetchError::Tls(words) } else { FetchError::Connect(words) }
+        })
     }
 }
 
@@ -56,6 +46,5 @@ async fn configure() -> Result<Arc<ClientConfig>, FetchError> {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     });
-    made.await
-        .unwrap_or_else(|_| Err(FetchError::Tls("cannot read this machine's certificates".into())))
+    made.await.unwrap_or_else(|_| Err(FetchError::Tls("cannot read this machine's certificates".into())))
 }

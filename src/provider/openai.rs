@@ -74,13 +74,7 @@ impl Config {
     /// An upstream without a key and with the usual limits.
     pub fn new(name: impl Into<String>, base_url: impl Into<String>) -> Self {
         let limits = Limits::default();
-        Self {
-            name: name.into(),
-            base_url: base_url.into(),
-            api_key: None,
-            headers: Vec::new(),
-            limits,
-        }
+        Self { name: name.into(), base_url: base_url.into(), api_key: None, headers: Vec::new(), limits }
     }
 }
 
@@ -164,26 +158,14 @@ struct Upstream {
 impl OpenAi {
     /// An adapter for this upstream; asks it nothing yet.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        let Config {
-            name,
-            base_url,
-            api_key,
-            headers: further,
-            limits,
-        } = config;
+        let Config { name, base_url, api_key, headers: further, limits } = config;
         let url = |path| endpoint(&base_url, path).ok_or_else(|| ConfigError::BadUrl(name.clone()));
         let (chat_url, models_url) = (url("/chat/completions")?, url("/models")?);
 
         let mut headers = HeaderMap::new();
-        headers.insert(
-            USER_AGENT,
-            HeaderValue::from_static(concat!("steerage/", env!("CARGO_PKG_VERSION"))),
-        );
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("steerage/", env!("CARGO_PKG_VERSION"))));
         if let Some(key) = &api_key {
-            headers.insert(
-                AUTHORIZATION,
-                key.header("Bearer ").map_err(|_| ConfigError::BadKey(name.clone()))?,
-            );
+            headers.insert(AUTHORIZATION, key.header("Bearer ").map_err(|_| ConfigError::BadKey(name.clone()))?);
         }
         for (header, value) in &further {
             let bad = || ConfigError::BadHeader(name.clone(), clip(header, 64).to_owned());
@@ -194,41 +176,23 @@ impl OpenAi {
             headers.insert(header, value.header("").map_err(|_| bad())?);
         }
 
-        let mut secrets: Vec<_> = api_key
-            .into_iter()
-            .chain(further.into_iter().map(|(_, value)| value))
-            .collect();
+        let mut secrets: Vec<_> = api_key.into_iter().chain(further.into_iter().map(|(_, value)| value)).collect();
         secrets.retain(|secret| secret.expose().len() >= SECRET_MIN_BYTES);
-        let client = Client::new(fetch::Limits {
-            connect: limits.connect,
-            headers: limits.headers,
-        });
-        Ok(Self(Arc::new(Upstream {
-            name,
-            chat_url,
-            models_url,
-            headers,
-            secrets,
-            limits,
-            client,
-        })))
+        let client = Client::new(fetch::Limits { connect: limits.connect, headers: limits.headers });
+        Ok(Self(Arc::new(Upstream { name, chat_url, models_url, headers, secrets, limits, client })))
     }
 }
 
 /// `base` with `path` appended to its path; its query, if any, stays behind.
 fn endpoint(base: &str, path: &str) -> Option<Uri> {
-    let (base, query) = base
-        .split_once('?')
-        .map_or((base, None), |(base, query)| (base, Some(query)));
+    let (base, query) = base.split_once('?').map_or((base, None), |(base, query)| (base, Some(query)));
     let mut url = base.trim_end_matches('/').to_owned() + path;
     if let Some(query) = query {
         url = url + "?" + query;
     }
     let url: Uri = url.parse().ok()?;
     let scheme_ok = matches!(url.scheme_str(), Some("http" | "https"));
-    let host_ok = url
-        .authority()
-        .is_some_and(|authority| !authority.as_str().contains('@'));
+    let host_ok = url.authority().is_some_and(|authority| !authority.as_str().contains('@'));
     (scheme_ok && host_ok).then_some(url)
 }
 
@@ -237,9 +201,7 @@ impl Provider for OpenAi {
         let upstream = &self.0;
         async move {
             let listed = timeout(MODELS_WAIT, upstream.models()).await;
-            listed
-                .unwrap_or_else(|_| Err(stalled("no list of models", MODELS_WAIT)))
-                .map_err(|e| upstream.tell(e))
+            listed.unwrap_or_else(|_| Err(stalled("no list of models", MODELS_WAIT))).map_err(|e| upstream.tell(e))
         }
         .boxed()
     }
@@ -278,9 +240,7 @@ impl Upstream {
         *request.uri_mut() = url.clone();
         *request.headers_mut() = self.headers.clone();
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept));
-        request
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         request
     }
 
@@ -297,10 +257,7 @@ impl Upstream {
         }
         let body = String::from_utf8_lossy(&body);
         wire::models(&body).map_err(|_| {
-            ProviderError::fatal(
-                FailureCode::UpstreamBadJson,
-                format!("a list of models that is no JSON: {body}"),
-            )
+            ProviderError::fatal(FailureCode::UpstreamBadJson, format!("a list of models that is no JSON: {body}"))
         })
     }
 
@@ -332,10 +289,7 @@ impl Upstream {
             message = message.replace(secret.expose(), "[redacted]");
         }
         message = message.replace(|c: char| c.is_control(), " ");
-        ProviderError {
-            message: format!("{}: {}", self.name, clip(&message, MESSAGE_MAX_BYTES)),
-            ..error
-        }
+        ProviderError { message: format!("{}: {}", self.name, clip(&message, MESSAGE_MAX_BYTES)), ..error }
     }
 }
 

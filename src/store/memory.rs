@@ -43,13 +43,7 @@ impl Log {
     }
 
     fn stored(&self, key: SessionKey) -> Stored {
-        Stored {
-            key,
-            ordinal: self.ordinal,
-            tail: self.tail(),
-            term: self.term,
-            summary: self.summary.clone(),
-        }
+        Stored { key, ordinal: self.ordinal, tail: self.tail(), term: self.term, summary: self.summary.clone() }
     }
 }
 
@@ -79,38 +73,17 @@ impl Store for MemoryStore {
         }
         inner.last_ordinal += 1;
         let ordinal = inner.last_ordinal;
-        inner
-            .created
-            .entry(key.tenant.clone())
-            .or_default()
-            .insert(ordinal, key.session.clone());
-        inner.logs.insert(
-            key.clone(),
-            Log {
-                ordinal,
-                term: 1,
-                frames: Vec::new(),
-                summary,
-            },
-        );
+        inner.created.entry(key.tenant.clone()).or_default().insert(ordinal, key.session.clone());
+        inner.logs.insert(key.clone(), Log { ordinal, term: 1, frames: Vec::new(), summary });
         ready(Ok(())).boxed()
     }
 
-    fn append(&self, append: Append) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn append(&self, append: Append) -> BoxFuture<'static, Result<(), StoreError>> {
         self.with(&append.key, |log| {
             if append.term < log.term || append.expected != log.tail() {
-                return Err(StoreError::Conflict {
-                    tail: log.tail(),
-                    term: log.term,
-                });
+                return Err(StoreError::Conflict { tail: log.tail(), term: log.term });
             }
-            debug_assert!(
-                append
-                    .frames
-                    .iter()
-                    .zip(1..)
-                    .all(|(f, n)| f.seq().0 == append.expected.0 + n)
-            );
+            debug_assert!(append.frames.iter().zip(1..).all(|(f, n)| f.seq().0 == append.expected.0 + n));
             log.term = append.term;
             log.frames.extend(append.frames);
             if let Some(summary) = append.summary {
@@ -123,11 +96,7 @@ impl Store for MemoryStore {
     fn read(&self, key: &SessionKey, after: Seq, bytes_max: usize) -> BoxFuture<'_, Result<Vec<Frame>, StoreError>> {
         self.with(key, |log| {
             let start = usize::try_from(after.0).unwrap_or(usize::MAX).min(log.frames.len());
-            Ok(log.frames[start..]
-                .iter()
-                .take_while(fitting(bytes_max))
-                .cloned()
-                .collect())
+            Ok(log.frames[start..].iter().take_while(fitting(bytes_max)).cloned().collect())
         })
     }
 
@@ -155,10 +124,7 @@ impl Store for MemoryStore {
             .into_iter()
             .flat_map(|created| created.range(..before.unwrap_or(u64::MAX)).rev().take(limit));
         let stored = |(_, session): (&u64, &SessionId)| {
-            let key = SessionKey {
-                tenant: tenant.clone(),
-                session: session.clone(),
-            };
+            let key = SessionKey { tenant: tenant.clone(), session: session.clone() };
             let log = &inner.logs[&key];
             log.stored(key)
         };

@@ -1,3 +1,7 @@
-//! The integration tests: one binary, a module per part.
+//! The integration tests: one binary, scenarios at the outer boundary.
 
+mod support;
+
+mod basics;
 mod provider;
+mod tidy;

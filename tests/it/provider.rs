@@ -12,7 +12,9 @@ use steerage::{
     sse,
 };
 
-mod sockets;
+mod connection;
+mod raw;
+mod refusals;
 
 /// What an answer came to: its deltas, and its error if it had one.
 #[derive(Debug, PartialEq)]
@@ -48,11 +50,7 @@ fn written(outcome: &Outcome) -> String {
         Delta::Reasoning { text, lossy: l } => lossy("reasoning", text, *l),
         Delta::ToolCall { index, id, name } => json!({"tool_call": {"index": index, "id": id, "name": name}}),
         Delta::Arguments { index, fragment } => json!({"arguments": fragment, "index": index}),
-        Delta::End {
-            finish_reason,
-            usage,
-            warning,
-        } => {
+        Delta::End { finish_reason, usage, warning } => {
             json!({"end": {"finish_reason": finish_reason, "usage": usage, "warning": warning}})
         }
     };
@@ -91,12 +89,7 @@ fn recorded_answers_give_what_is_expected() {
             fs::write(&expected, &got).unwrap();
         }
         let want = fs::read_to_string(&expected).unwrap_or_default();
-        assert_eq!(
-            got,
-            want,
-            "{} (STEERAGE_UPDATE_GOLDEN=1 writes it anew)",
-            expected.display()
-        );
+        assert_eq!(got, want, "{} (STEERAGE_UPDATE_GOLDEN=1 writes it anew)", expected.display());
     }
 }
 
@@ -118,17 +111,8 @@ fn every_prefix_of_an_answer_has_one_ending() {
     for (name, bytes) in recordings() {
         for at in 0..=bytes.len() {
             let outcome = fold([&bytes[..at]]);
-            let ends = outcome
-                .deltas
-                .iter()
-                .filter(|delta| matches!(delta, Delta::End { .. }))
-                .count();
-            assert_eq!(
-                ends + usize::from(outcome.error.is_some()),
-                1,
-                "{} cut at {at}: {outcome:?}",
-                name.display()
-            );
+            let ends = outcome.deltas.iter().filter(|delta| matches!(delta, Delta::End { .. })).count();
+            assert_eq!(ends + usize::from(outcome.error.is_some()), 1, "{} cut at {at}: {outcome:?}", name.display());
         }
     }
 }
@@ -136,19 +120,10 @@ fn every_prefix_of_an_answer_has_one_ending() {
 /// R21: an answer that is cut before its `finish_reason` never looks whole.
 #[test]
 fn r21_no_prefix_before_the_finish_reason_looks_completed() {
-    let bytes = fs::read(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/golden/upstream/openai_text.sse"
-    ))
-    .unwrap();
-    let finish = String::from_utf8(bytes.clone())
-        .unwrap()
-        .find(r#""finish_reason":"stop""#)
-        .unwrap();
+    let bytes = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/upstream/openai_text.sse")).unwrap();
+    let finish = String::from_utf8(bytes.clone()).unwrap().find(r#""finish_reason":"stop""#).unwrap();
     for at in 0..finish {
-        let error = fold([&bytes[..at]])
-            .error
-            .unwrap_or_else(|| panic!("cut at {at} looks completed"));
+        let error = fold([&bytes[..at]]).error.unwrap_or_else(|| panic!("cut at {at} looks completed"));
         assert_eq!(error.code, FailureCode::UpstreamTruncated, "cut at {at}");
     }
 }
@@ -169,18 +144,8 @@ fn a_line_without_end_is_cut_at_its_limit() {
         sent += junk.len();
         assert!(sent <= sse::LINE_MAX_BYTES, "no end after {sent} bytes");
     };
-    assert_eq!(
-        (error.code, error.retry),
-        (FailureCode::UpstreamLineTooLong, Retry::Never)
-    );
-    assert_eq!(
-        deltas,
-        [Delta::Text {
-            text: "a".into(),
-            lossy: false
-        }],
-        "what came before is kept"
-    );
+    assert_eq!((error.code, error.retry), (FailureCode::UpstreamLineTooLong, Retry::Never));
+    assert_eq!(deltas, [Delta::Text { text: "a".into(), lossy: false }], "what came before is kept");
 }
 
 #[test]

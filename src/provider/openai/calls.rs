@@ -87,20 +87,13 @@ impl Calls {
         call.arguments.add(&arguments);
         if !call.name.is_empty() {
             if !arguments.is_empty() {
-                out.push(Delta::Arguments {
-                    index,
-                    fragment: arguments.into_owned(),
-                });
+                out.push(Delta::Arguments { index, fragment: arguments.into_owned() });
             }
         } else if name.is_empty() {
             call.held.push_str(&arguments);
         } else {
             call.name = name.to_owned();
-            out.push(Delta::ToolCall {
-                index,
-                id: call.id.clone(),
-                name: name.to_owned(),
-            });
+            out.push(Delta::ToolCall { index, id: call.id.clone(), name: name.to_owned() });
             let fragment = std::mem::take(&mut call.held) + &arguments;
             if !fragment.is_empty() {
                 out.push(Delta::Arguments { index, fragment });

@@ -64,8 +64,7 @@ impl Fold {
         if self.answer.done {
             return Ok(());
         }
-        self.answer
-            .close(Some(NO_DONE), "the answer ended without a finish_reason", out)
+        self.answer.close(Some(NO_DONE), "the answer ended without a finish_reason", out)
     }
 
     /// Whether the answer is whole, so that the loss of the connection is no loss.
@@ -166,17 +165,11 @@ impl Answer {
     fn piece(&mut self, piece: &wire::Piece<'_>, lossy: bool, out: &mut Vec<Delta>) -> Result<(), ProviderError> {
         let thought = self.thought(piece);
         if !thought.is_empty() {
-            out.push(Delta::Reasoning {
-                text: thought.to_owned(),
-                lossy,
-            });
+            out.push(Delta::Reasoning { text: thought.to_owned(), lossy });
         }
         for said in [&piece.content.0, &piece.refusal.0] {
             if !said.is_empty() {
-                out.push(Delta::Text {
-                    text: said.as_ref().to_owned(),
-                    lossy,
-                });
+                out.push(Delta::Text { text: said.as_ref().to_owned(), lossy });
             }
         }
         let pieces = &piece.tool_calls.0;
@@ -196,11 +189,7 @@ impl Answer {
                 _ => ReasoningField::Reasoning,
             };
         }
-        if self.reasoning == ReasoningField::ReasoningContent {
-            old
-        } else {
-            new
-        }
+        if self.reasoning == ReasoningField::ReasoningContent { old } else { new }
     }
 
     /// The end of the answer, whole or not.
@@ -213,11 +202,7 @@ impl Answer {
             return Err(ProviderError::fatal(FailureCode::UpstreamProtocol, message));
         }
         self.done = true;
-        out.push(Delta::End {
-            finish_reason,
-            usage: self.usage,
-            warning,
-        });
+        out.push(Delta::End { finish_reason, usage: self.usage, warning });
         Ok(())
     }
 }
@@ -233,9 +218,5 @@ fn reported(error: &wire::Reported) -> ProviderError {
         Some(400..=499) => Retry::Never,
         _ => Retry::Soon,
     };
-    ProviderError {
-        code: FailureCode::UpstreamError,
-        message: error.message.clone(),
-        retry,
-    }
+    ProviderError { code: FailureCode::UpstreamError, message: error.message.clone(), retry }
 }

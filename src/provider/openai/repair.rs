@@ -37,10 +37,7 @@ fn mend(chunk: &str) -> (String, bool) {
                 Surrogates::None => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
             },
             _ if in_text => next.len_utf8(),
-            _ => match ["-Infinity", "Infinity", "NaN"]
-                .into_iter()
-                .find(|name| rest.starts_with(name))
-            {
+            _ => match ["-Infinity", "Infinity", "NaN"].into_iter().find(|name| rest.starts_with(name)) {
                 Some(name) => {
                     mended.push_str("null");
                     rest = &rest[name.len()..];
@@ -81,15 +78,9 @@ mod tests {
     #[test]
     fn slips_are_forgiven() {
         let whole = |text: &str| (text.to_owned(), false);
-        assert_eq!(
-            repair(r#"{"a":NaN,"b":[-Infinity,Infinity]}"#),
-            Some(whole(r#"{"a":null,"b":[null,null]}"#))
-        );
+        assert_eq!(repair(r#"{"a":NaN,"b":[-Infinity,Infinity]}"#), Some(whole(r#"{"a":null,"b":[null,null]}"#)));
         assert_eq!(repair(r#"{"a":1,"a":2}"#), Some(whole(r#"{"a":2}"#)));
-        assert_eq!(
-            repair(r#"["\ud83d\udc4b NaN \" \\"]"#),
-            Some(whole("[\"\u{1f44b} NaN \\\" \\\\\"]"))
-        );
+        assert_eq!(repair(r#"["\ud83d\udc4b NaN \" \\"]"#), Some(whole("[\"\u{1f44b} NaN \\\" \\\\\"]")));
         assert_eq!(
             repair(r#"["a\ud83d","\udc4b","\ud83d\ud83d\udc4b"]"#).unwrap(),
             ("[\"a\u{fffd}\",\"\u{fffd}\",\"\u{fffd}\u{1f44b}\"]".to_owned(), true)
@@ -98,17 +89,7 @@ mod tests {
 
     #[test]
     fn what_is_not_json_stays_so() {
-        for chunk in [
-            "",
-            "{",
-            "{}{}",
-            "nan",
-            r#"{"a":"#,
-            r#"["\u12"#,
-            "[\"\\",
-            "[\"\\u00\u{e9}\u{e9}\"]",
-            "<html>",
-        ] {
+        for chunk in ["", "{", "{}{}", "nan", r#"{"a":"#, r#"["\u12"#, "[\"\\", "[\"\\u00\u{e9}\u{e9}\"]", "<html>"] {
             assert_eq!(repair(chunk), None, "{chunk}");
         }
     }

@@ -22,11 +22,7 @@ pub(super) fn body(prompt: &Prompt, extra: Option<&Map<String, Value>>) -> Value
         ("stop", (!params.stop.is_empty()).then(|| params.stop.clone().into())),
         ("seed", params.seed.map(Value::from)),
     ];
-    body.extend(
-        common
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.into(), value?))),
-    );
+    body.extend(common.into_iter().filter_map(|(name, value)| Some((name.into(), value?))));
     if !prompt.tools.is_empty() {
         body.insert("tools".into(), prompt.tools.iter().map(tool).collect());
     }
@@ -75,12 +71,7 @@ fn messages(prompt: &Prompt) -> Value {
                     }
                 }
             }
-            Message::Tool {
-                call_id,
-                outcome,
-                edited_arguments,
-                ..
-            } => list.push(json!({
+            Message::Tool { call_id, outcome, edited_arguments, .. } => list.push(json!({
                 "role": "tool",
                 "tool_call_id": call_id.as_str(),
                 "content": outcome.for_model(edited_arguments.as_ref()),
@@ -95,11 +86,8 @@ fn say(list: &mut Vec<Value>, role: &str, text: &str) {
     match list.last_mut() {
         Some(last) if last["role"] == role && last.get("tool_calls").is_none() => {
             let said = last["content"].as_str().unwrap_or_default();
-            let joined = if said.is_empty() || text.is_empty() {
-                [said, text].concat()
-            } else {
-                format!("{said}\n\n{text}")
-            };
+            let joined =
+                if said.is_empty() || text.is_empty() { [said, text].concat() } else { format!("{said}\n\n{text}") };
             last["content"] = joined.into();
         }
         _ => list.push(json!({"role": role, "content": text})),
@@ -124,29 +112,15 @@ mod tests {
     };
 
     fn assistant(text: &str, calls: Vec<Call>) -> Message {
-        Message::Assistant {
-            text: text.into(),
-            reasoning: "thoughts".into(),
-            calls,
-        }
+        Message::Assistant { text: text.into(), reasoning: "thoughts".into(), calls }
     }
 
     fn prompt(messages: Vec<Message>) -> Prompt {
-        Prompt {
-            model: "m".into(),
-            system: None,
-            messages,
-            tools: Vec::new(),
-            params: Params::default(),
-        }
+        Prompt { model: "m".into(), system: None, messages, tools: Vec::new(), params: Params::default() }
     }
 
     fn call_of(id: &str) -> Call {
-        Call {
-            call_id: id.parse().unwrap(),
-            name: "f".into(),
-            arguments: json!({"a": 1}),
-        }
+        Call { call_id: id.parse().unwrap(), name: "f".into(), arguments: json!({"a": 1}) }
     }
 
     #[test]
@@ -160,10 +134,7 @@ mod tests {
             Message::Tool {
                 call_id: "1".parse().unwrap(),
                 name: "f".into(),
-                outcome: Outcome::Failed {
-                    code: ToolFailure::DeniedByUser,
-                    message: String::new(),
-                },
+                outcome: Outcome::Failed { code: ToolFailure::DeniedByUser, message: String::new() },
                 edited_arguments: None,
             },
             assistant("", vec![call_of("2")]),

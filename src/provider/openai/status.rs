@@ -24,30 +24,18 @@ pub(super) fn is_event_stream(status: StatusCode, headers: &HeaderMap) -> bool {
 
 /// Whether the body is not compressed: we asked for that.
 pub(super) fn is_plain(headers: &HeaderMap) -> bool {
-    headers
-        .get(CONTENT_ENCODING)
-        .is_none_or(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    headers.get(CONTENT_ENCODING).is_none_or(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 fn content_type(headers: &HeaderMap) -> &str {
-    headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("none")
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("none")
 }
 
 /// The error that an answer stands for which is not what was asked for. `body` is its beginning.
 pub(super) fn error(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ProviderError {
     if status.is_redirection() {
-        let to = headers
-            .get(LOCATION)
-            .and_then(|to| to.to_str().ok())
-            .and_then(|to| to.parse::<hyper::Uri>().ok());
-        let to = to
-            .as_ref()
-            .and_then(|to| to.host())
-            .map(|host| format!(" to {host}"))
-            .unwrap_or_default();
+        let to = headers.get(LOCATION).and_then(|to| to.to_str().ok()).and_then(|to| to.parse::<hyper::Uri>().ok());
+        let to = to.as_ref().and_then(|to| to.host()).map(|host| format!(" to {host}")).unwrap_or_default();
         let message = format!("redirects ({}){to}, which is not followed", status.as_u16());
         return ProviderError::fatal(FailureCode::UpstreamRedirect, message);
     }
@@ -63,17 +51,12 @@ pub(super) fn error(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Pro
             Some(_) => ProviderError::passing(FailureCode::UpstreamError, said),
             None => {
                 let kind = content_type(headers);
-                let message = format!(
-                    "answered {} with {kind} in place of an event stream: {said}",
-                    status.as_u16()
-                );
+                let message = format!("answered {} with {kind} in place of an event stream: {said}", status.as_u16());
                 ProviderError::fatal(FailureCode::UpstreamProtocol, message)
             }
         };
     }
-    let out_of_credit = reported
-        .as_ref()
-        .is_some_and(|error| error.kind == "insufficient_quota");
+    let out_of_credit = reported.as_ref().is_some_and(|error| error.kind == "insufficient_quota");
     let code = match status.as_u16() {
         429 | 503 | 529 => FailureCode::UpstreamOverloaded,
         408 | 409 | 425 | 500..=599 => FailureCode::UpstreamError,
@@ -94,12 +77,7 @@ pub(super) fn error(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Pro
 /// How long the server asks to wait, at most [`RETRY_AFTER_MAX`]. `None` if it does not say, or says nonsense.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
-    let number = |name: &str| {
-        text(name)?
-            .parse::<f64>()
-            .ok()
-            .filter(|number| number.is_finite() && *number >= 0.0)
-    };
+    let number = |name: &str| text(name)?.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
     let wait = match (number("retry-after-ms"), number(RETRY_AFTER.as_str())) {
         (Some(millis), _) => millis / 1000.0,
         (None, Some(seconds)) => seconds,
@@ -121,10 +99,7 @@ mod tests {
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let pair = |(name, value): &(&'static str, &'static str)| {
-            (
-                hyper::header::HeaderName::from_static(name),
-                HeaderValue::from_static(value),
-            )
+            (hyper::header::HeaderName::from_static(name), HeaderValue::from_static(value))
         };
         pairs.iter().map(pair).collect()
     }
@@ -138,10 +113,7 @@ mod tests {
         for nonsense in ["-1", "soon", "", "NaN", "inf", "Sun, 22 Nov 2026 12:00:30 GMT"] {
             assert_eq!(wait(nonsense), None, "{nonsense}");
         }
-        assert_eq!(
-            retry_after(&headers(&[("retry-after-ms", "250")])),
-            Some(Duration::from_millis(250))
-        );
+        assert_eq!(retry_after(&headers(&[("retry-after-ms", "250")])), Some(Duration::from_millis(250)));
         assert_eq!(retry_after(&HeaderMap::new()), None);
     }
 
@@ -149,10 +121,7 @@ mod tests {
     fn a_date_is_measured_by_the_clock_that_wrote_it() {
         let wait = |until, now| retry_after(&headers(&[("retry-after", until), ("date", now)]));
         let noon = "Sun, 22 Nov 2026 12:00:00 GMT";
-        assert_eq!(
-            wait("Sun, 22 Nov 2026 12:00:30 GMT", noon),
-            Some(Duration::from_secs(30))
-        );
+        assert_eq!(wait("Sun, 22 Nov 2026 12:00:30 GMT", noon), Some(Duration::from_secs(30)));
         assert_eq!(wait("Sun, 22 Nov 2099 12:00:30 GMT", noon), Some(RETRY_AFTER_MAX));
         assert_eq!(wait("Sun, 22 Nov 2026 11:00:00 GMT", noon), None);
     }
@@ -189,10 +158,7 @@ mod tests {
     fn an_empty_purse_is_not_filled_by_waiting() {
         let body = br#"{"error":{"message":"You exceeded your quota","type":"insufficient_quota","code":"insufficient_quota"}}"#;
         let error = error(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), body);
-        assert_eq!(
-            (error.code, error.retry),
-            (FailureCode::UpstreamOverloaded, Retry::Never)
-        );
+        assert_eq!((error.code, error.retry), (FailureCode::UpstreamOverloaded, Retry::Never));
         assert_eq!(error.message, "answered 429 Too Many Requests: You exceeded your quota");
     }
 
@@ -200,14 +166,8 @@ mod tests {
     fn only_plain_events_are_a_stream() {
         let is = |pairs: &[_]| is_event_stream(StatusCode::OK, &headers(pairs));
         assert!(is(&[("content-type", "Text/Event-Stream; charset=utf-8")]));
-        assert!(is(&[
-            ("content-type", "text/event-stream"),
-            ("content-encoding", "identity")
-        ]));
-        assert!(!is(&[
-            ("content-type", "text/event-stream"),
-            ("content-encoding", "gzip")
-        ]));
+        assert!(is(&[("content-type", "text/event-stream"), ("content-encoding", "identity")]));
+        assert!(!is(&[("content-type", "text/event-stream"), ("content-encoding", "gzip")]));
         assert!(!is(&[("content-type", "application/json")]));
         assert!(!is(&[]));
     }

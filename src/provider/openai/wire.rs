@@ -171,20 +171,10 @@ impl Reported {
         }
         let body = serde_json::from_str::<Loose<Body<'_>>>(raw).unwrap_or_default().0;
         let text: Text<'_> = serde_json::from_str(raw).unwrap_or_default();
-        let message = [body.message.0, text.0]
-            .into_iter()
-            .find(|text| !text.is_empty())
-            .unwrap_or(Cow::Borrowed(raw));
+        let message = [body.message.0, text.0].into_iter().find(|text| !text.is_empty()).unwrap_or(Cow::Borrowed(raw));
         let code: Option<Text<'_>> = body.code.and_then(|code| serde_json::from_str(code.get()).ok());
-        let kind = code
-            .map(|code| code.0)
-            .filter(|code| !code.is_empty())
-            .unwrap_or(body.kind.0);
-        Self {
-            message: message.into_owned(),
-            status: whole(body.code),
-            kind: kind.into_owned(),
-        }
+        let kind = code.map(|code| code.0).filter(|code| !code.is_empty()).unwrap_or(body.kind.0);
+        Self { message: message.into_owned(), status: whole(body.code), kind: kind.into_owned() }
     }
 
     /// The error in a whole JSON document, if it holds one: under `error`, or being one itself.
@@ -231,16 +221,8 @@ pub(super) fn models(json: &str) -> serde_json::Result<Vec<Model>> {
         true => serde_json::from_str(json)?,
         false => serde_json::from_str::<Loose<Page<'_>>>(json)?.0.data,
     };
-    let model = |entry: Entry<'_>| Model {
-        name: entry.id.0.into_owned(),
-        created: whole(entry.created).unwrap_or(0),
-    };
-    Ok(list
-        .0
-        .into_iter()
-        .map(model)
-        .filter(|model| !model.name.is_empty())
-        .collect())
+    let model = |entry: Entry<'_>| Model { name: entry.id.0.into_owned(), created: whole(entry.created).unwrap_or(0) };
+    Ok(list.0.into_iter().map(model).filter(|model| !model.name.is_empty()).collect())
 }
 
 /// A text; anything else is the empty text, except a list of parts, which is the text of its parts.

@@ -1,0 +1,214 @@
+//! Everything that can be set: a TOML file, then the environment and the command line over it, checked once.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::registry;
+
+/// The configuration of a server.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Where logs live: `memory`.
+    pub store: String,
+    /// Model servers by name; their models appear as `NAME/MODEL`.
+    pub upstreams: BTreeMap<String, Upstream>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Seconds that running generations may go on after SIGTERM.
+    pub drain_grace_s: u64,
+}
+
+/// An OpenAI-compatible model server.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// Its base URL, with the `/v1`.
+    pub url: String,
+    /// Name of the environment variable that holds its key. A key itself is never in the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_env: Option<String>,
+}
+
+/// Bounds of the process and of each session.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Sessions alive at once.
+    pub sessions_max: usize,
+    /// Model calls of one run.
+    pub steps_max: u32,
+    /// Attempts at one model call, before its first token.
+    pub attempts_max: u32,
+    /// Seconds of one model call.
+    pub step_max_s: u64,
+    /// Commands of one session that wait at once.
+    pub pending_max: usize,
+    /// Command ids that one session remembers.
+    pub receipts_max: usize,
+    /// Events of one session.
+    pub events_max: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
+            store: "memory".into(),
+            upstreams: BTreeMap::new(),
+            limits: Limits::default(),
+            drain_grace_s: 20,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let registry::Config { sessions_max, session } = registry::Config::default();
+        Self {
+            sessions_max,
+            steps_max: session.steps_max,
+            attempts_max: session.attempts_max,
+            step_max_s: session.step_max_s,
+            pending_max: session.pending_max,
+            receipts_max: session.receipts_max,
+            events_max: session.events_max,
+        }
+    }
+}
+
+/// Why a configuration cannot be used; the text names the file and the key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+impl Config {
+    /// Reads a TOML file. An unknown key is an error that names it.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|error| ConfigError(format!("{}: {error}", path.display())))?;
+        toml::from_str(&text).map_err(|error| ConfigError(format!("{}: {error}", path.display())))
+    }
+
+    /// Adds `NAME=URL`.
+    pub fn add_upstream(&mut self, text: &str) -> Result<(), ConfigError> {
+        let bad =
+            || ConfigError(format!("--upstream {text}: write NAME=URL, for instance local=http://127.0.0.1:8080/v1"));
+        let (name, url) = text.split_once('=').ok_or_else(bad)?;
+        let upstream = Upstream { url: url.trim().to_owned(), api_key_env: None };
+        self.upstreams.insert(name.trim().to_owned(), upstream);
+        Ok(())
+    }
+
+    /// The name of the variable that holds an upstream's key: as configured, else `STEERAGE_NAME_API_KEY`.
+    pub fn api_key_variable(name: &str, upstream: &Upstream) -> String {
+        let conventional = || format!("STEERAGE_{}_API_KEY", name.to_ascii_uppercase().replace('-', "_"));
+        upstream.api_key_env.clone().unwrap_or_else(conventional)
+    }
+
+    /// Whether it makes sense.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let fail = |text: String| Err(ConfigError(text));
+        if self.store != "memory" {
+            return fail(format!("store = {:?}: this version has the store memory", self.store));
+        }
+        if !self.listen.ip().is_loopback() {
+            return fail(format!(
+                "listen = {}: without credentials the server only listens on loopback, put a proxy that authenticates in front",
+                self.listen
+            ));
+        }
+        for (name, upstream) in &self.upstreams {
+            let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+            if name.is_empty() || name.len() > 32 || !name.bytes().all(valid) {
+                return fail(format!("upstream {name:?}: a name is 1 to 32 of a-z 0-9 - _"));
+            }
+            if name == "demo" {
+                return fail("upstream \"demo\": the name belongs to the built-in provider".into());
+            }
+            if !(upstream.url.starts_with("http://") || upstream.url.starts_with("https://")) {
+                return fail(format!("upstream {name}: {:?} is not an http:// or https:// URL", upstream.url));
+            }
+        }
+        let Limits { sessions_max, steps_max, attempts_max, step_max_s, pending_max, receipts_max, events_max } =
+            self.limits;
+        let at_least_one = [
+            ("sessions_max", sessions_max as u64),
+            ("steps_max", steps_max.into()),
+            ("attempts_max", attempts_max.into()),
+            ("step_max_s", step_max_s),
+            ("pending_max", pending_max as u64),
+            ("receipts_max", receipts_max as u64),
+        ];
+        if let Some((key, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
+            return fail(format!("limits.{key} is at least 1"));
+        }
+        if events_max < 2_000 {
+            return fail("limits.events_max is at least 2000: a thousand are kept free to close what is open".into());
+        }
+        Ok(())
+    }
+
+    /// The registry's part.
+    pub fn registry(&self) -> registry::Config {
+        let Limits { sessions_max, steps_max, attempts_max, step_max_s, pending_max, receipts_max, events_max } =
+            self.limits;
+        let session = crate::session::state::Limits {
+            steps_max,
+            attempts_max,
+            step_max_s,
+            pending_max,
+            receipts_max,
+            events_max,
+        };
+        registry::Config { sessions_max, session }
+    }
+
+    /// How long running generations may go on after a stop.
+    pub fn drain_grace(&self) -> Duration {
+        Duration::from_secs(self.drain_grace_s)
+    }
+
+    /// As TOML, in full. There are no secrets in it, only the names of variables that hold them.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = toml::from_str::<Config>("listn = \"127.0.0.1:1\"").unwrap_err();
+        assert!(error.to_string().contains("listn"), "{error}");
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_survive_the_round_trip() {
+        let config = Config::default();
+        assert_eq!(config.check(), Ok(()));
+        let again: Config = toml::from_str(&config.to_toml()).unwrap();
+        assert_eq!(again.to_toml(), config.to_toml());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_its_key() {
+        let with = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.check().unwrap_err().0
+        };
+        assert!(with(|c| c.listen = "0.0.0.0:80".parse().unwrap()).contains("loopback"));
+        assert!(with(|c| c.store = "tape".into()).contains("tape"));
+        assert!(with(|c| c.limits.steps_max = 0).contains("steps_max"));
+        assert!(with(|c| c.add_upstream("demo=http://x/v1").unwrap()).contains("demo"));
+        assert!(with(|c| c.add_upstream("A=http://x/v1").unwrap()).contains("a-z"));
+        assert!(with(|c| c.add_upstream("a=ftp://x").unwrap()).contains("http://"));
+        assert!(Config::default().add_upstream("nothing").is_err());
+    }
+}

@@ -1,0 +1,93 @@
+//! The doors: every route on one screen. Handlers translate and nothing else; work is done by the session's own task,
+//! because a handler's future is dropped when its client leaves.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    http::{HeaderName, HeaderValue, Method, Uri, header},
+    response::Response,
+    routing::{any, get, post},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{env::Env, id::SessionKey, registry::Registry, session::Handle};
+
+mod control;
+pub mod error;
+mod events;
+mod extract;
+mod meta;
+mod multiplex;
+mod sessions;
+mod ws;
+
+use error::Problem;
+
+/// What every handler has.
+#[derive(Clone)]
+pub struct App {
+    /// The sessions.
+    pub registry: Arc<Registry>,
+    /// Names and jitter.
+    pub env: Env,
+    /// Cancelled when the server begins to stop: readers are told to come back.
+    pub stopping: CancellationToken,
+    /// Owns the tasks of upgraded connections.
+    pub tracker: TaskTracker,
+}
+
+impl App {
+    async fn open(&self, key: &SessionKey) -> Result<Handle, Problem> {
+        Ok(self.registry.open(key).await?)
+    }
+}
+
+/// Who gives a command, until credentials name someone.
+const ANONYMOUS: &str = "anonymous";
+
+/// The whole API.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .route("/v1/sessions", post(sessions::create).get(sessions::list))
+        .route("/v1/sessions/{session_id}", get(sessions::read).delete(sessions::delete))
+        .route("/v1/sessions/{session_id}/events", get(events::events))
+        .route("/v1/sessions/{session_id}/ws", any(ws::upgrade))
+        .route("/v1/sessions/{session_id}/control", post(control::control))
+        .route("/v1/events", get(multiplex::events))
+        .route("/v1/models", get(meta::models))
+        .route("/healthz", get(meta::healthz))
+        .route("/readyz", get(meta::readyz))
+        .route("/openapi.json", get(meta::openapi))
+        .route("/", get(meta::page))
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(no_such_path)
+        .layer(axum::middleware::map_response(harden))
+        .with_state(app)
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    Problem::new("method_not_allowed", format!("{method} is not for {}", crate::spec::clip(uri.path(), 64)))
+}
+
+async fn no_such_path() -> Problem {
+    Problem::new("not_found", "there is nothing here; the doors are listed at /openapi.json")
+}
+
+/// Headers that every answer carries.
+async fn harden(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+/// Headers of an event stream: nobody may store, change or hold it back.
+fn stream_headers() -> [(HeaderName, HeaderValue); 3] {
+    [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
+        // nginx and those that imitate it: pass every write on.
+        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ]
+}

@@ -1,0 +1,59 @@
+//! `POST /v1/sessions/{id}/control`: one command, answered with its receipt.
+
+use axum::{
+    extract::State,
+    http::HeaderMap,
+    response::{IntoResponse, Response},
+};
+
+use super::{
+    ANONYMOUS, App,
+    error::Problem,
+    extract::{JsonBytes, Session},
+};
+use crate::{
+    command::{COMMAND_BYTES_MAX, Command, Receipt},
+    id::CommandId,
+    session::{Handle, state::Reply},
+};
+
+/// Gives a command and waits for its durable answer.
+pub(super) async fn give(handle: &Handle, command: Command) -> Result<Receipt, Problem> {
+    match handle.command(command, ANONYMOUS.to_owned()).await? {
+        Reply::Receipt(receipt) => match Problem::of_receipt(&receipt) {
+            Some(problem) => Err(problem),
+            None => Ok(receipt),
+        },
+        Reply::Conflict(first) => Err(Problem::conflict(first)),
+        Reply::Full(what) => {
+            Err(Problem::new("session_limit", format!("the session is at its limit of {what}; go on in a new one")))
+        }
+    }
+}
+
+/// The handler.
+pub(super) async fn control(
+    State(app): State<App>,
+    Session(key): Session,
+    headers: HeaderMap,
+    JsonBytes(body): JsonBytes<COMMAND_BYTES_MAX>,
+) -> Result<Response, Problem> {
+    let command = with_idempotency_key(Command::decode(&body)?, &headers)?;
+    let handle = app.open(&key).await?;
+    Ok(axum::Json(give(&handle, command).await?).into_response())
+}
+
+/// `Idempotency-Key` is the `command_id` of those who set it in a client library.
+fn with_idempotency_key(command: Command, headers: &HeaderMap) -> Result<Command, Problem> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(command) };
+    let bad = |detail| Problem::new("bad_request", detail);
+    let key: CommandId = key
+        .to_str()
+        .ok()
+        .and_then(|key| key.parse().ok())
+        .ok_or_else(|| bad("Idempotency-Key is 1 to 64 printable ASCII characters without space"))?;
+    match command.command_id() {
+        Some(id) if *id != key => Err(bad("Idempotency-Key and command_id differ")),
+        _ => Ok(command.with_id(key)),
+    }
+}

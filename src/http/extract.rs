@@ -1,0 +1,150 @@
+//! What handlers take from a request, each with its own refusal: a session's key, a query, a JSON body, a cursor.
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    http::{HeaderMap, header, request::Parts},
+};
+use futures_util::StreamExt as _;
+use serde::de::DeserializeOwned;
+
+use super::error::Problem;
+use crate::{
+    command::json_depth,
+    id::{EventId, SessionKey, Tenant},
+    spec::clip,
+};
+
+/// Deepest JSON of a request body: tools carry schemas, which nest deeper than commands do.
+const BODY_DEPTH_MAX: usize = 64;
+/// Longest that a body may take to arrive, and longest pause within it.
+const BODY_TOTAL: std::time::Duration = std::time::Duration::from_secs(30);
+const BODY_IDLE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// The session named in the path, within the caller's tenant. What cannot be a name is not found.
+pub(super) struct Session(pub(super) SessionKey);
+
+impl<S: Send + Sync> FromRequestParts<S> for Session {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(id) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| Problem::no_session())?;
+        let session = id.parse().map_err(|_| Problem::no_session())?;
+        Ok(Self(SessionKey { tenant: Tenant::default(), session }))
+    }
+}
+
+/// A query whose every parameter is known.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(query)) => Ok(Self(query)),
+            Err(rejection) => Err(Problem::new("bad_request", clip(&rejection.body_text(), 256))),
+        }
+    }
+}
+
+/// The bytes of a JSON body of at most `MAX` bytes.
+pub(super) struct JsonBytes<const MAX: usize>(pub(super) Bytes);
+
+impl<S: Send + Sync, const MAX: usize> FromRequest<S> for JsonBytes<MAX> {
+    type Rejection = Problem;
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        require_json(request.headers())?;
+        read(request.into_body(), MAX).await.map(Self)
+    }
+}
+
+/// The content type must say JSON: a form that a foreign page posts never does.
+fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let plain = !headers.contains_key(header::CONTENT_ENCODING);
+    match essence == "application/json" && plain {
+        true => Ok(()),
+        false => Err(Problem::new("unsupported_media_type", "send application/json, not encoded further")),
+    }
+}
+
+async fn read(body: Body, max: usize) -> Result<Bytes, Problem> {
+    let late = |_| Problem::new("request_timeout", "the body took too long to arrive");
+    let whole = async {
+        let mut bytes = bytes::BytesMut::new();
+        let mut chunks = body.into_data_stream();
+        while let Some(chunk) = tokio::time::timeout(BODY_IDLE, chunks.next()).await.map_err(late)? {
+            let chunk = chunk.map_err(|_| Problem::new("bad_request", "the body broke off"))?;
+            if bytes.len() + chunk.len() > max {
+                return Err(Problem::new("payload_too_large", format!("the body is at most {max} bytes")));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes.freeze())
+    };
+    tokio::time::timeout(BODY_TOTAL, whole).await.map_err(late)?
+}
+
+/// Reads a JSON body strictly.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    if json_depth(bytes) > BODY_DEPTH_MAX {
+        return Err(Problem::new("too_deep", format!("the body is nested at most {BODY_DEPTH_MAX} deep")));
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        let code = match error.classify() {
+            serde_json::error::Category::Data => "invalid_request",
+            _ => "bad_json",
+        };
+        Problem::new(code, clip(&error.to_string(), 256))
+    })
+}
+
+/// A cursor from the `Last-Event-ID` header, which a browser sends on its own, or else from the query.
+pub(super) fn cursor_text<'a>(headers: &'a HeaderMap, after: Option<&'a str>) -> Result<Option<&'a str>, Problem> {
+    let bad = |detail: &str| Problem::new("bad_cursor", detail);
+    let mut values = headers.get_all("last-event-id").iter();
+    let header = values.next();
+    if values.next().is_some() {
+        return Err(bad("there are two Last-Event-ID headers"));
+    }
+    let header = header.map(|value| value.to_str().map_err(|_| bad("Last-Event-ID is not ASCII"))).transpose()?;
+    Ok(header.filter(|text| !text.is_empty()).or(after.filter(|text| !text.is_empty())))
+}
+
+/// The same, as the cursor of one session.
+pub(super) fn cursor(headers: &HeaderMap, after: Option<&str>) -> Result<Option<EventId>, Problem> {
+    let text = cursor_text(headers, after)?;
+    text.map(|text| text.parse::<EventId>().map_err(|error| Problem::new("bad_cursor", error.to_string()))).transpose()
+}
+
+/// Which of the two forms of a stream a client takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// `text/event-stream`.
+    Sse,
+    /// `application/json`.
+    Json,
+}
+
+/// What `Accept` asks for; `fallback` where it takes anything or is absent.
+pub(super) fn form(headers: &HeaderMap, fallback: Form) -> Result<Form, Problem> {
+    let values: Vec<_> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let mut anything = values.is_empty();
+    for range in values.iter().flat_map(|value| value.split(',')) {
+        let mut parameters = range.split(';').map(str::trim);
+        let media = parameters.next().unwrap_or_default().to_ascii_lowercase();
+        if parameters.any(|p| p.strip_prefix("q=").and_then(|q| q.parse::<f32>().ok()) == Some(0.0)) {
+            continue;
+        }
+        match media.as_str() {
+            "text/event-stream" => return Ok(Form::Sse),
+            "application/json" => return Ok(Form::Json),
+            "*/*" | "text/*" | "application/*" => anything = true,
+            _ => {}
+        }
+    }
+    match anything {
+        true => Ok(fallback),
+        false => Err(Problem::new("not_acceptable", "this is text/event-stream or application/json")),
+    }
+}

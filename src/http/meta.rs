@@ -1,0 +1,54 @@
+//! What is here: models, health, the API document, the page.
+
+use axum::{
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{Html, IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use super::App;
+
+/// `GET /v1/models`: as OpenAI lists them, so that its clients can ask.
+pub(super) async fn models(State(app): State<App>) -> Response {
+    let mut data: Vec<Value> = Vec::new();
+    let mut unavailable = serde_json::Map::new();
+    for (provider, models) in app.registry.models().await {
+        match models {
+            Ok(models) => data.extend(models.into_iter().map(|model| {
+                let id = format!("{provider}/{}", model.name);
+                json!({"id": id, "object": "model", "created": model.created, "owned_by": provider})
+            })),
+            Err(reason) => drop(unavailable.insert(provider, reason.into())),
+        }
+    }
+    axum::Json(json!({"object": "list", "data": data, "unavailable": unavailable})).into_response()
+}
+
+/// `GET /healthz`: the process answers.
+pub(super) async fn healthz() -> Response {
+    axum::Json(json!({"status": "ok"})).into_response()
+}
+
+/// `GET /readyz`: new sessions are taken.
+pub(super) async fn readyz(State(app): State<App>) -> Response {
+    let (status, word) = match app.stopping.is_cancelled() {
+        false => (StatusCode::OK, "ready"),
+        true => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+    };
+    (status, axum::Json(json!({"status": word, "sessions": app.registry.live_sessions()}))).into_response()
+}
+
+/// `GET /openapi.json`: `openapi/openapi.yaml` as JSON; a test keeps the two the same.
+pub(super) async fn openapi() -> Response {
+    let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    (content_type, include_str!("../../openapi/openapi.json")).into_response()
+}
+
+/// `GET /`: a page that streams, resumes, steers, approves and stops with nothing but what a browser has.
+pub(super) async fn page() -> Response {
+    let policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
+                  base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    let headers = [(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy))];
+    (headers, Html(include_str!("../../examples/browser.html"))).into_response()
+}

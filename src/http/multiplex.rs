@@ -1,0 +1,215 @@
+//! `GET /v1/events?sessions=a,b,c`: several sessions on one SSE connection, because a browser opens only six per host
+//! on HTTP/1.1.
+//!
+//! The cursor holds a position for each session: `a@k7q2mx.42,b@zz91aa.7`. Every event carries it as `id:`, so that a
+//! browser's own reconnect resumes all of them.
+
+use std::pin::pin;
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::HeaderMap,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use futures_util::{
+    StreamExt as _,
+    stream::{BoxStream, SelectAll},
+};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    App,
+    error::Problem,
+    events::{From, HEARTBEAT_EVERY, RETRY_MS, Start, WRITE_BYTES_MAX, begin},
+    extract::{self, Form, Params},
+    stream_headers,
+};
+use crate::{
+    dialect::native::{self, Notice},
+    frame::Frame,
+    id::{EventId, SessionId, SessionKey, Tenant},
+    session::Handle,
+};
+
+/// Sessions on one connection: a cursor for all of them still fits a header line.
+const SESSIONS_MAX: usize = 32;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MultiplexQuery {
+    sessions: String,
+    after: Option<String>,
+    from: Option<From>,
+}
+
+/// The handler.
+pub(super) async fn events(
+    State(app): State<App>,
+    Params(query): Params<MultiplexQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    if extract::form(&headers, Form::Sse)? != Form::Sse {
+        return Err(Problem::new("not_acceptable", "this is text/event-stream"));
+    }
+    let mut sessions: Vec<SessionId> = Vec::new();
+    for name in query.sessions.split(',') {
+        let session =
+            name.parse().map_err(|_| Problem::new("bad_request", "sessions is a list of ids, with commas"))?;
+        if !sessions.contains(&session) {
+            sessions.push(session);
+        }
+    }
+    if sessions.len() > SESSIONS_MAX {
+        return Err(Problem::new("bad_request", format!("sessions is at most {SESSIONS_MAX} ids")));
+    }
+    let cursors = parse_cursor(extract::cursor_text(&headers, query.after.as_deref())?)?;
+    let from = query.from.unwrap_or_default();
+    let mut parts = SelectAll::new();
+    let mut positions = Vec::new();
+    for (index, session) in sessions.into_iter().enumerate() {
+        let cursor = cursors.iter().find(|(name, _)| *name == session).map(|(_, cursor)| *cursor);
+        let key = SessionKey { tenant: Tenant::default(), session: session.clone() };
+        // One that is gone must not take the others with it.
+        parts.push(match app.open(&key).await {
+            Ok(handle) => {
+                let start = Start::new(&handle, cursor, from);
+                follow(index, handle, start)
+            }
+            Err(_) => futures_util::stream::iter([(index, Part::Gone)]).boxed(),
+        });
+        positions.push(Position { session, cursor });
+    }
+    Ok((stream_headers(), Body::from_stream(body(&app, parts, positions))).into_response())
+}
+
+struct Position {
+    session: SessionId,
+    cursor: Option<EventId>,
+}
+
+/// What one session has to say.
+enum Part {
+    Notice { json: String, kind: &'static str, moves_to: Option<EventId> },
+    Frames(Vec<(Frame, EventId)>),
+    Gone,
+}
+
+fn parse_cursor(text: Option<&str>) -> Result<Vec<(SessionId, EventId)>, Problem> {
+    let bad = || Problem::new("bad_cursor", "the cursor is SESSION@EPOCH.SEQ for each session, with commas");
+    text.into_iter()
+        .flat_map(|text| text.split(','))
+        .map(|entry| {
+            let (session, cursor) = entry.split_once('@').ok_or_else(bad)?;
+            Ok((session.parse().map_err(|_| bad())?, cursor.parse().map_err(|_| bad())?))
+        })
+        .collect()
+}
+
+fn follow(index: usize, handle: Handle, start: Start) -> BoxStream<'static, (usize, Part)> {
+    async_stream::stream! {
+        let Ok(begun) = begin(&handle, start).await else {
+            yield (index, Part::Gone);
+            return;
+        };
+        for (notice, moves_to) in begun.notices() {
+            yield (index, Part::Notice { json: notice.json(), kind: notice.kind(), moves_to });
+        }
+        let mut reader = begun.reader;
+        let replay_to = handle.tail();
+        let mut caught_up = false;
+        loop {
+            if !caught_up && reader.cursor() >= replay_to {
+                caught_up = true;
+                let notice = Notice::CaughtUp { seq: reader.cursor() };
+                yield (index, Part::Notice { json: notice.json(), kind: notice.kind(), moves_to: None });
+            }
+            match reader.next(WRITE_BYTES_MAX).await {
+                Ok(Some(frames)) => {
+                    let placed = frames.into_iter().filter_map(|frame| {
+                        let id = handle.event_id(frame.seq())?;
+                        Some((frame, id))
+                    });
+                    yield (index, Part::Frames(placed.collect()));
+                }
+                _ => {
+                    yield (index, Part::Gone);
+                    return;
+                }
+            }
+        }
+    }
+    .boxed()
+}
+
+fn body(
+    app: &App,
+    mut parts: SelectAll<BoxStream<'static, (usize, Part)>>,
+    mut positions: Vec<Position>,
+) -> impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> + use<> {
+    let retry_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
+    let after_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
+    let stopping = app.stopping.child_token();
+    async_stream::stream! {
+        yield Ok(native::opening(retry_ms));
+        let mut stopped = pin!(stopping.cancelled());
+        let mut heartbeat = pin!(sleep(HEARTBEAT_EVERY));
+        let mut last_write = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                part = parts.next() => {
+                    let Some((index, part)) = part else { return };
+                    last_write = Instant::now();
+                    yield Ok(encode(&mut positions, index, part));
+                }
+                () = stopped.as_mut() => {
+                    yield Ok(Notice::Reconnect { after_ms }.sse(None));
+                    return;
+                }
+                () = heartbeat.as_mut() => {
+                    if Instant::now() >= last_write + HEARTBEAT_EVERY {
+                        last_write = Instant::now();
+                        yield Ok(native::HEARTBEAT);
+                    }
+                    heartbeat.as_mut().reset(last_write + HEARTBEAT_EVERY);
+                }
+            }
+        }
+    }
+}
+
+fn encode(positions: &mut [Position], index: usize, part: Part) -> Bytes {
+    let session = positions[index].session.clone();
+    let named = |json: &str| {
+        let rest = &json[1..];
+        format!("{{\"session_id\":{},{rest}", json!(session))
+    };
+    match part {
+        Part::Notice { json, kind, moves_to } => {
+            let mut id = String::new();
+            if moves_to.is_some() {
+                positions[index].cursor = moves_to;
+                id = format!("id: {}\n", cursor(positions));
+            }
+            format!("{id}event: {kind}\ndata: {}\n\n", named(&json)).into()
+        }
+        Part::Gone => format!("event: gone\ndata: {}\n\n", named(&Notice::Gone.json())).into(),
+        Part::Frames(frames) => {
+            let mut out = Vec::with_capacity(frames.iter().map(|(frame, _)| frame.size() + 64).sum());
+            for (frame, id) in frames {
+                positions[index].cursor = Some(id);
+                native::multiplexed(&session, &cursor(positions), &frame, &mut out);
+            }
+            out.into()
+        }
+    }
+}
+
+fn cursor(positions: &[Position]) -> String {
+    let known = positions.iter().filter_map(|p| Some(format!("{}@{}", p.session, p.cursor?)));
+    known.collect::<Vec<_>>().join(",")
+}

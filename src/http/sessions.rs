@@ -1,0 +1,163 @@
+//! Create, list, read, delete.
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Deserializer, de};
+use serde_json::{Map, Value, json};
+
+use super::{
+    App,
+    error::Problem,
+    events::{self, Start, Until},
+    extract::{self, Form, JsonBytes, Params, Session},
+};
+use crate::{
+    event::Role,
+    id::{Seq, SessionId, Tenant},
+    registry::NewSession,
+    session::{SnapshotJson, view::SessionState},
+    spec::{OnDisconnect, Params as Sampling, ToolSpec},
+};
+
+/// Largest create request, in bytes: room for a long conversation that is brought along.
+pub(super) const CREATE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Sessions on one page of the list: by default, and at most.
+const LIST_DEFAULT: usize = 50;
+const LIST_MAX: usize = 200;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Create {
+    id: Option<SessionId>,
+    model: Option<String>,
+    system: Option<String>,
+    #[serde(default)]
+    tools: Vec<ToolSpec>,
+    input: Option<Input>,
+    #[serde(default)]
+    params: Sampling,
+    #[serde(default)]
+    metadata: Map<String, Value>,
+    retention_s: Option<u64>,
+    on_disconnect: Option<OnDisconnect>,
+}
+
+/// One text, or a conversation so far whose last message is a person's.
+struct Input(Vec<(Role, String)>);
+
+impl<'de> Deserialize<'de> for Input {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Message {
+            role: Role,
+            content: String,
+        }
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Input;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a text, or a list of {role, content} with texts as content")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Input, E> {
+                match text.trim().is_empty() {
+                    true => Err(E::custom("input is empty")),
+                    false => Ok(Input(vec![(Role::User, text.to_owned())])),
+                }
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Input, A::Error> {
+                let mut messages = Vec::new();
+                while let Some(Message { role, content }) = seq.next_element()? {
+                    messages.push((role, content));
+                }
+                match messages.last() {
+                    Some((Role::User, last)) if !last.trim().is_empty() => Ok(Input(messages)),
+                    _ => Err(de::Error::custom("the last message of input is a user's and is not empty")),
+                }
+            }
+        }
+
+        d.deserialize_any(Visitor)
+    }
+}
+
+impl From<Create> for NewSession {
+    fn from(create: Create) -> Self {
+        Self {
+            id: create.id,
+            model: create.model,
+            system: create.system,
+            tools: create.tools,
+            inputs: create.input.map(|input| input.0).unwrap_or_default(),
+            params: create.params,
+            metadata: create.metadata,
+            retention_s: create.retention_s,
+            on_disconnect: create.on_disconnect,
+        }
+    }
+}
+
+/// `POST /v1/sessions`
+pub(super) async fn create(
+    State(app): State<App>,
+    headers: HeaderMap,
+    JsonBytes(body): JsonBytes<CREATE_BYTES_MAX>,
+) -> Result<Response, Problem> {
+    let form = extract::form(&headers, Form::Json)?;
+    let create: Create = extract::parse(&body)?;
+    let handle = app.registry.create(Tenant::default(), create.into()).await?;
+    let session = handle.key().session.clone();
+    let name = HeaderValue::from_str(session.as_str()).expect("a session id is ASCII");
+    let location = HeaderValue::from_str(&format!("/v1/sessions/{session}")).expect("a session id is ASCII");
+    let named = [(HeaderName::from_static("steerage-session"), name), (header::LOCATION, location)];
+    if form == Form::Sse {
+        // The reader is made before anything is awaited: nobody who only creates and streams can miss a thing.
+        let stream = events::stream(&app, handle, Start::After(Seq::ZERO), Until::Idle);
+        return Ok((named, stream).into_response());
+    }
+    let snapshot = handle.snapshot().await?;
+    Ok((StatusCode::CREATED, named, json_response(snapshot)).into_response())
+}
+
+fn json_response(snapshot: SnapshotJson) -> Response {
+    let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    (content_type, String::from(Box::<str>::from(snapshot.json))).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    state: Option<SessionState>,
+    cursor: Option<u64>,
+    limit: Option<usize>,
+}
+
+/// `GET /v1/sessions`
+pub(super) async fn list(State(app): State<App>, Params(query): Params<ListQuery>) -> Result<Response, Problem> {
+    let limit = query.limit.unwrap_or(LIST_DEFAULT);
+    if !(1..=LIST_MAX).contains(&limit) {
+        return Err(Problem::new("bad_request", format!("limit is 1 to {LIST_MAX}")));
+    }
+    let (sessions, next) = app.registry.list(&Tenant::default(), query.state, query.cursor, limit).await?;
+    Ok(axum::Json(json!({"sessions": sessions, "next_cursor": next})).into_response())
+}
+
+/// `GET /v1/sessions/{session_id}`
+pub(super) async fn read(State(app): State<App>, Session(key): Session) -> Result<Response, Problem> {
+    let snapshot = app.open(&key).await?.snapshot().await?;
+    Ok(json_response(snapshot))
+}
+
+/// `DELETE /v1/sessions/{session_id}`
+pub(super) async fn delete(State(app): State<App>, Session(key): Session) -> Result<StatusCode, Problem> {
+    app.open(&key).await?.delete().await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,251 @@
+//! `GET /v1/sessions/{id}/ws`: events out, commands in, receipts out, on one socket.
+//!
+//! Reading and writing go on side by side in one task: a client that reads slowly can still press Stop.
+
+use std::{pin::pin, time::Duration};
+
+use axum::{
+    extract::{
+        FromRequest as _, Request, State, WebSocketUpgrade,
+        ws::{CloseFrame, Message, Utf8Bytes, WebSocket},
+    },
+    http::{Method, StatusCode},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use futures_util::{
+    SinkExt as _, StreamExt as _,
+    stream::{FuturesUnordered, SplitSink, SplitStream},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+
+use super::{
+    App,
+    control::give,
+    error::Problem,
+    events::{From, RETRY_MS, Start, WRITE_BYTES_MAX, begin},
+    extract::{self, Params, Session},
+};
+use crate::{
+    command::{COMMAND_BYTES_MAX, Command},
+    dialect::native::Notice,
+    frame::Frame,
+    session::Handle,
+};
+
+/// How often we ping, and the silence after which a peer is gone.
+const PING_EVERY: Duration = Duration::from_secs(15);
+const SILENCE_MAX: Duration = Duration::from_secs(25);
+/// Longest that one message may take to leave.
+const SEND_MAX: Duration = Duration::from_secs(10);
+/// Commands of one socket that wait for their receipts; more are refused as `busy`.
+const COMMANDS_WAITING_MAX: usize = 32;
+/// Messages that are not commands, per minute, before the socket is closed.
+const MISTAKES_MAX: u32 = 10;
+/// Memory per socket for reading; the default is 128 KiB for every idle one.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+
+/// Close codes: RFC 6455 §7.4.1, and our own from 4000 on.
+mod close {
+    pub(super) const NORMAL: u16 = 1000;
+    pub(super) const UNSUPPORTED: u16 = 1003;
+    pub(super) const SERVICE_RESTART: u16 = 1012;
+    pub(super) const MISTAKES: u16 = 4400;
+    pub(super) const SILENT: u16 = 4408;
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WsQuery {
+    after: Option<String>,
+    from: Option<From>,
+}
+
+/// The handler. Any method is routed here, so that a plain request is told what to do.
+pub(super) async fn upgrade(
+    State(app): State<App>,
+    Session(key): Session,
+    Params(query): Params<WsQuery>,
+    request: Request,
+) -> Result<Response, Problem> {
+    if request.method() != Method::GET {
+        return Err(Problem::new("method_not_allowed", "open a WebSocket with GET"));
+    }
+    let cursor = extract::cursor(request.headers(), query.after.as_deref())?;
+    let upgrade = WebSocketUpgrade::from_request(request, &app).await.map_err(|rejection| {
+        match rejection.into_response().status() {
+            StatusCode::UPGRADE_REQUIRED => Problem::new("upgrade_required", "this connection cannot be upgraded"),
+            _ => Problem::new("upgrade_required", "open a WebSocket (RFC 6455, version 13) here"),
+        }
+    })?;
+    let handle = app.open(&key).await?;
+    let start = Start::new(&handle, cursor, query.from.unwrap_or_default());
+    let tracker = app.tracker.clone();
+    Ok(upgrade
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(0)
+        .max_write_buffer_size(4 * WRITE_BYTES_MAX)
+        .max_message_size(COMMAND_BYTES_MAX)
+        .max_frame_size(COMMAND_BYTES_MAX)
+        .on_upgrade(move |socket| tracker.track_future(serve(app, handle, start, socket))))
+}
+
+async fn serve(app: App, handle: Handle, start: Start, socket: WebSocket) {
+    let (mut sink, stream) = socket.split();
+    let (answers, answered) = mpsc::channel(COMMANDS_WAITING_MAX);
+    let reading = read(handle.clone(), stream, answers);
+    let writing = write(&app, handle, start, &mut sink, answered);
+    let code = tokio::select! {
+        code = reading => code,
+        code = writing => code,
+    };
+    if let Some((code, reason)) = code {
+        let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+        let _gone = timeout(SEND_MAX, sink.send(Message::Close(Some(frame)))).await;
+    }
+}
+
+/// Why a socket is closed; `None` when the peer has gone.
+type Ending = Option<(u16, &'static str)>;
+
+/// Takes commands in; their answers go to the writing side.
+async fn read(handle: Handle, mut stream: SplitStream<WebSocket>, answers: mpsc::Sender<Value>) -> Ending {
+    let mut waiting = FuturesUnordered::new();
+    let (mut mistakes, mut counted_since) = (0, Instant::now());
+    loop {
+        let message = tokio::select! {
+            message = timeout(SILENCE_MAX, stream.next()) => message,
+            Some(answer) = waiting.next(), if !waiting.is_empty() => {
+                // A writer that has ended ends this side, too.
+                if answers.send(answer).await.is_err() {
+                    return None;
+                }
+                continue;
+            }
+        };
+        let text = match message {
+            Err(_) => return Some((close::SILENT, "no sign of life")),
+            Ok(None | Some(Err(_))) => return None,
+            Ok(Some(Ok(Message::Close(_)))) => return Some((close::NORMAL, "bye")),
+            Ok(Some(Ok(Message::Binary(_)))) => return Some((close::UNSUPPORTED, "commands are JSON text")),
+            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => continue,
+            Ok(Some(Ok(Message::Text(text)))) => text,
+        };
+        let problem = match Command::decode(text.as_bytes()) {
+            Ok(command) if waiting.len() < COMMANDS_WAITING_MAX => {
+                let handle = handle.clone();
+                waiting.push(async move { answer(&handle, command).await });
+                continue;
+            }
+            Ok(_) => Problem::new("busy", format!("{COMMANDS_WAITING_MAX} commands of this socket wait already")),
+            Err(error) => {
+                if counted_since.elapsed() > Duration::from_secs(60) {
+                    (mistakes, counted_since) = (0, Instant::now());
+                }
+                mistakes += 1;
+                if mistakes > MISTAKES_MAX {
+                    return Some((close::MISTAKES, "too many messages that are not commands"));
+                }
+                error.into()
+            }
+        };
+        if answers.send(error_message(&problem)).await.is_err() {
+            return None;
+        }
+    }
+}
+
+async fn answer(handle: &Handle, command: Command) -> Value {
+    let command_id = command.command_id().cloned();
+    match give(handle, command).await {
+        Ok(receipt) => {
+            let mut message = serde_json::to_value(receipt).expect("a receipt is plain JSON");
+            message["type"] = json!("receipt");
+            message
+        }
+        Err(problem) => {
+            let mut message = error_message(&problem);
+            if let Some(command_id) = command_id {
+                message["command_id"] = json!(command_id);
+            }
+            message
+        }
+    }
+}
+
+fn error_message(problem: &Problem) -> Value {
+    let mut message = problem.json();
+    message["type"] = json!("error");
+    message
+}
+
+/// Sends events, notices and answers.
+async fn write(
+    app: &App,
+    handle: Handle,
+    start: Start,
+    sink: &mut SplitSink<WebSocket, Message>,
+    mut answers: mpsc::Receiver<Value>,
+) -> Ending {
+    let begun = begin(&handle, start).await.ok()?;
+    for (notice, _) in begun.notices() {
+        send(sink, [text(notice.json())]).await?;
+    }
+    let mut reader = begun.reader;
+    let replay_to = handle.tail();
+    while reader.cursor() < replay_to {
+        let frames = reader.ready(WRITE_BYTES_MAX).await.ok().flatten().filter(|frames| !frames.is_empty())?;
+        send(sink, frames.iter().map(event)).await?;
+    }
+    send(sink, [text(Notice::CaughtUp { seq: reader.cursor() }.json())]).await?;
+    let stopping = app.stopping.child_token();
+    let mut stopped = pin!(stopping.cancelled());
+    let mut ping = interval(PING_EVERY);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        // Answers first: a receipt is small and someone waits for it.
+        tokio::select! {
+            biased;
+            Some(answer) = answers.recv() => send(sink, [text(answer.to_string())]).await?,
+            frames = reader.next(WRITE_BYTES_MAX) => match frames {
+                Ok(Some(frames)) => send(sink, frames.iter().map(event)).await?,
+                Ok(None) => return Some((close::NORMAL, "the session has ended")),
+                Err(error) => {
+                    tracing::error!(session = %handle.key(), %error, "a reader could not go on");
+                    return Some((close::SERVICE_RESTART, "come back"));
+                }
+            },
+            () = stopped.as_mut() => {
+                let after_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
+                send(sink, [text(Notice::Reconnect { after_ms }.json())]).await?;
+                return Some((close::SERVICE_RESTART, "the server restarts"));
+            }
+            _ = ping.tick() => send(sink, [Message::Ping(Bytes::new())]).await?,
+        }
+    }
+}
+
+/// Sends what is ready, with one flush. `None` when the peer takes nothing for too long or has gone.
+async fn send(sink: &mut SplitSink<WebSocket, Message>, messages: impl IntoIterator<Item = Message>) -> Option<()> {
+    let all = async {
+        for message in messages {
+            sink.feed(message).await?;
+        }
+        sink.flush().await
+    };
+    timeout(SEND_MAX, all).await.ok()?.ok()
+}
+
+fn text(json: String) -> Message {
+    Message::Text(json.into())
+}
+
+/// The event's JSON, shared with every other reader.
+fn event(frame: &Frame) -> Message {
+    Message::Text(Utf8Bytes::try_from(frame.json()).expect("a frame is UTF-8 by construction"))
+}

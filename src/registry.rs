@@ -1,0 +1,418 @@
+//! The sessions alive in this process: created, opened, listed, ended.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use serde_json::{Map, Value};
+use tokio::time::{Instant, timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    env::Env,
+    event::{Event, Record, Role},
+    id::{EventId, Seq, SessionId, SessionKey, Tenant},
+    provider::{Model, ProviderError, Providers},
+    session::{
+        Handle,
+        fold::Fold,
+        state::{Limits, Stamped, Upstream},
+        task::{Task, World},
+        view::{SessionState, Summary},
+    },
+    spec::{Executor, OnDisconnect, Params, SessionSpec, ToolSpec, clip},
+    store::{Store, StoreError, Stored},
+    tool::Tools,
+};
+
+/// The model of a session that names none.
+pub const DEFAULT_MODEL: &str = "demo/assistant";
+/// Seconds after the last activity until a session expires, unless it says otherwise: a day.
+pub const RETENTION_DEFAULT_S: u64 = 86_400;
+/// Longest retention that a session may ask for: 30 days.
+pub const RETENTION_MAX_S: u64 = 30 * 86_400;
+/// Tools of one session: a prompt with more is a mistake.
+pub const TOOLS_MAX: usize = 128;
+/// How long an upstream's list of models is believed, and how long it is waited for.
+const MODELS_FRESH: Duration = Duration::from_secs(60);
+const MODELS_WAIT: Duration = Duration::from_secs(5);
+/// Bytes of a log that are read at a time when a session is opened.
+const OPEN_READ_BYTES: usize = 1024 * 1024;
+
+/// Bounds of one process.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Sessions alive at once.
+    pub sessions_max: usize,
+    /// Bounds of each session.
+    pub session: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { sessions_max: 20_000, session: Limits::default() }
+    }
+}
+
+/// What a client asks for when it creates a session.
+#[derive(Clone, Debug, Default)]
+pub struct NewSession {
+    /// Its name; a fresh one otherwise.
+    pub id: Option<SessionId>,
+    /// Its model; [`DEFAULT_MODEL`] otherwise.
+    pub model: Option<String>,
+    /// Instructions.
+    pub system: Option<String>,
+    /// Tools.
+    pub tools: Vec<ToolSpec>,
+    /// What is said first; a run starts when there is something.
+    pub inputs: Vec<(Role, String)>,
+    /// Sampling parameters.
+    pub params: Params,
+    /// Whatever the client wants to find again.
+    pub metadata: Map<String, Value>,
+    /// Seconds after the last activity until it expires.
+    pub retention_s: Option<u64>,
+    /// What happens when the last reader has gone.
+    pub on_disconnect: Option<OnDisconnect>,
+}
+
+/// Why there is no such session, or cannot be one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryError {
+    /// No session of that name: unknown, deleted or expired.
+    #[error("there is no such session")]
+    NotFound,
+    /// There is one of that name already.
+    #[error("a session of that id exists")]
+    Exists,
+    /// No provider offers that model.
+    #[error("no provider offers the model {0}")]
+    UnknownModel(String),
+    /// What was asked for makes no sense; the text names the field.
+    #[error("{0}")]
+    Invalid(String),
+    /// The process is at its limit.
+    #[error("this server holds at most {0} sessions")]
+    Full(usize),
+    /// The process is about to stop.
+    #[error("this server is stopping")]
+    Stopping,
+    /// The store failed.
+    #[error("the store failed: {0}")]
+    Store(StoreError),
+}
+
+impl From<StoreError> for RegistryError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound => Self::NotFound,
+            StoreError::Exists => Self::Exists,
+            error => Self::Store(error),
+        }
+    }
+}
+
+/// The sessions alive in this process.
+pub struct Registry {
+    live: Mutex<HashMap<SessionKey, Handle>>,
+    /// One session is opened from the store at a time, so that none gets two writers.
+    opening: tokio::sync::Mutex<()>,
+    models: Mutex<HashMap<String, (Instant, Vec<Model>)>>,
+    config: Config,
+    store: Arc<dyn Store>,
+    providers: Providers,
+    tools: Arc<Tools>,
+    env: Env,
+    tracker: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Registry {
+    /// An empty registry. Session tasks are spawned on `tracker`; `stopping` refuses new sessions.
+    pub fn new(
+        config: Config,
+        store: Arc<dyn Store>,
+        providers: Providers,
+        tools: Tools,
+        env: Env,
+        tracker: TaskTracker,
+        stopping: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            live: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+            models: Mutex::default(),
+            config,
+            store,
+            providers,
+            tools: Arc::new(tools),
+            env,
+            tracker,
+            stopping,
+        })
+    }
+
+    fn live(&self) -> std::sync::MutexGuard<'_, HashMap<SessionKey, Handle>> {
+        self.live.lock().expect("no panic while the map is held")
+    }
+
+    /// Makes a session, and starts its first run if something was said.
+    pub async fn create(self: &Arc<Self>, tenant: Tenant, new: NewSession) -> Result<Handle, RegistryError> {
+        if self.stopping.is_cancelled() {
+            return Err(RegistryError::Stopping);
+        }
+        if self.live().len() >= self.config.sessions_max {
+            return Err(RegistryError::Full(self.config.sessions_max));
+        }
+        new.params.check(self.providers.keys().map(String::as_str)).map_err(RegistryError::Invalid)?;
+        let retention_s = new.retention_s.unwrap_or(RETENTION_DEFAULT_S);
+        if !(1..=RETENTION_MAX_S).contains(&retention_s) {
+            return Err(RegistryError::Invalid(format!("retention_s is 1 to {RETENTION_MAX_S} seconds")));
+        }
+        let model = self.resolve(new.model.as_deref().unwrap_or(DEFAULT_MODEL)).await?;
+        let tools = self.resolve_tools(&model, new.tools)?;
+        let session = new.id.unwrap_or_else(|| self.env.session_id());
+        let key = SessionKey { tenant, session };
+        let spec = SessionSpec {
+            model: model.clone(),
+            system: new.system,
+            tools,
+            params: new.params,
+            metadata: new.metadata,
+            retention_s,
+            on_disconnect: new.on_disconnect,
+        };
+        let epoch = self.env.epoch();
+        let created = Stamped {
+            id: EventId { epoch, seq: Seq(1) },
+            at: self.env.now(),
+            event: Event::SessionCreated {
+                session_id: key.session.clone(),
+                durability: self.store.durability(),
+                epoch,
+                spec: Box::new(spec),
+            },
+        };
+        let (upstream, world) = self.world(&model).ok_or_else(|| RegistryError::UnknownModel(model.clone()))?;
+        self.store.create(&key, bytes::Bytes::new()).await?;
+        let limits = self.config.session.clone();
+        let (task, handle) = Task::create(key, created, new.inputs, upstream, limits, world);
+        self.spawn(task, handle.clone());
+        Ok(handle)
+    }
+
+    /// The session of that name: alive, or opened from the store.
+    pub async fn open(self: &Arc<Self>, key: &SessionKey) -> Result<Handle, RegistryError> {
+        if let Some(handle) = self.find_live(key) {
+            return Ok(handle);
+        }
+        let _one_at_a_time = self.opening.lock().await;
+        if let Some(handle) = self.find_live(key) {
+            return Ok(handle);
+        }
+        let stored = self.store.get(key).await?;
+        let Some(fold) = self.fold(&stored).await? else { return Err(RegistryError::NotFound) };
+        let model = fold.spec.model.clone();
+        let (upstream, world) = self.world(&model).ok_or(RegistryError::UnknownModel(model))?;
+        let limits = self.config.session.clone();
+        let (task, handle) = Task::take_over(key.clone(), fold, stored.term, upstream, limits, world);
+        self.spawn(task, handle.clone());
+        Ok(handle)
+    }
+
+    fn find_live(&self, key: &SessionKey) -> Option<Handle> {
+        self.live().get(key).filter(|handle| !handle.has_ended()).cloned()
+    }
+
+    /// Reads a whole log back. `None` when it is empty: its writer died before the first event.
+    async fn fold(&self, stored: &Stored) -> Result<Option<Fold>, RegistryError> {
+        let mut fold: Option<Fold> = None;
+        let mut cursor = Seq::ZERO;
+        while cursor < stored.tail {
+            for frame in self.store.read(&stored.key, cursor, OPEN_READ_BYTES).await? {
+                cursor = frame.seq();
+                let damaged = |what: &str| RegistryError::Invalid(format!("event {cursor} of this session {what}"));
+                let record = Record::decode(&frame.json()).map_err(|_| damaged("is not readable"))?;
+                let at = record.at_millis().unwrap_or_default();
+                match &mut fold {
+                    Some(fold) => fold.apply(record.id, at, &record.event),
+                    None => fold = Fold::begin(record.id, at, &record.event),
+                }
+            }
+        }
+        Ok(fold)
+    }
+
+    fn spawn(self: &Arc<Self>, task: Task, handle: Handle) {
+        let key = handle.key().clone();
+        self.live().insert(key.clone(), handle.clone());
+        let registry = self.clone();
+        self.tracker.spawn(async move {
+            // A broken invariant ends this session's writer and nothing else: the next one who asks opens the session
+            // from its store, where the run gets its end.
+            if AssertUnwindSafe(task.run()).catch_unwind().await.is_err() {
+                tracing::error!(session = %key, "the session's task broke");
+            }
+            let mut live = registry.live();
+            if live.get(&key).is_some_and(Handle::has_ended) {
+                live.remove(&key);
+            }
+        });
+    }
+
+    /// Where the answers of `model` (`PROVIDER/NAME`) come from.
+    fn world(&self, model: &str) -> Option<(Upstream, World)> {
+        let (name, model) = model.split_once('/')?;
+        let provider = self.providers.get(name)?;
+        let upstream = Upstream { provider: name.into(), model: model.into(), demo: provider.is_demo() };
+        let (store, tools) = (self.store.clone(), self.tools.clone());
+        Some((upstream, World { store, provider: provider.clone(), tools, env: self.env.clone() }))
+    }
+
+    /// The full name of a model: as it is when it begins with a provider's name, else looked up in every list.
+    async fn resolve(&self, model: &str) -> Result<String, RegistryError> {
+        if let Some((provider, name)) = model.split_once('/')
+            && self.providers.contains_key(provider)
+            && !name.is_empty()
+        {
+            return Ok(model.to_owned());
+        }
+        for (provider, models) in self.models().await {
+            if models.is_ok_and(|models| models.iter().any(|offered| offered.name == model)) {
+                return Ok(format!("{provider}/{model}"));
+            }
+        }
+        Err(RegistryError::UnknownModel(clip(model, 128).to_owned()))
+    }
+
+    /// What every provider offers now, or why it does not say.
+    pub async fn models(&self) -> BTreeMap<String, Result<Vec<Model>, String>> {
+        let ask = self.providers.iter().map(async |(name, provider)| {
+            let known = self.models.lock().expect("no panic while the lists are held").get(name).cloned();
+            if let Some((at, models)) = known
+                && at.elapsed() < MODELS_FRESH
+            {
+                return (name.clone(), Ok(models));
+            }
+            let answer = timeout(MODELS_WAIT, provider.models()).await;
+            let models = match answer {
+                Ok(models) => models.map_err(|error: ProviderError| error.message),
+                Err(_) => Err(format!("no answer within {} s", MODELS_WAIT.as_secs())),
+            };
+            if let Ok(models) = &models {
+                let mut lists = self.models.lock().expect("no panic while the lists are held");
+                lists.insert(name.clone(), (Instant::now(), models.clone()));
+            }
+            (name.clone(), models)
+        });
+        futures_util::future::join_all(ask).await.into_iter().collect()
+    }
+
+    /// The tools of a session: as declared, the server's own completed from what the server has, and those that the
+    /// model brings along.
+    fn resolve_tools(&self, model: &str, declared: Vec<ToolSpec>) -> Result<Vec<ToolSpec>, RegistryError> {
+        let invalid = |message: String| Err(RegistryError::Invalid(message));
+        if declared.len() > TOOLS_MAX {
+            return invalid(format!("a session has at most {TOOLS_MAX} tools"));
+        }
+        let mut tools: Vec<ToolSpec> = Vec::with_capacity(declared.len());
+        for mut tool in declared {
+            tool.check().map_err(RegistryError::Invalid)?;
+            if tools.iter().any(|other| other.name == tool.name) {
+                return invalid(format!("two tools are called {}", tool.name));
+            }
+            if tool.executor == Executor::Builtin {
+                let Some(builtin) = self.tools.get(&tool.name) else {
+                    let known = self.tools.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+                    return invalid(format!("this server has no tool {}; it has: {known}", tool.name));
+                };
+                let own = builtin.spec();
+                // What runs here decides what it takes and whether it may run twice.
+                (tool.parameters, tool.idempotent) = (own.parameters, own.idempotent);
+                if tool.description.is_empty() {
+                    tool.description = own.description;
+                }
+            }
+            tools.push(tool);
+        }
+        let own_tools = model
+            .split_once('/')
+            .and_then(|(provider, name)| Some(self.providers.get(provider)?.own_tools(name)))
+            .unwrap_or_default();
+        for name in own_tools {
+            if let Some(tool) = self.tools.get(*name)
+                && !tools.iter().any(|declared| declared.name == *name)
+            {
+                tools.push(tool.spec());
+            }
+        }
+        Ok(tools)
+    }
+
+    /// Sessions of a tenant, newest first, with the cursor of the next page.
+    pub async fn list(
+        &self,
+        tenant: &Tenant,
+        state: Option<SessionState>,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<Summary>, Option<u64>), RegistryError> {
+        let mut before = before;
+        let mut found = Vec::new();
+        loop {
+            let page = self.store.scan(tenant, before, limit).await?;
+            let last_page = page.len() < limit;
+            for stored in page {
+                // An entry without a note is a session whose first event is not stored yet.
+                if let Ok(summary) = serde_json::from_slice::<Summary>(&stored.summary)
+                    && state.is_none_or(|state| summary.state == state)
+                {
+                    if found.len() == limit {
+                        return Ok((found, before));
+                    }
+                    found.push(summary);
+                }
+                before = Some(stored.ordinal);
+            }
+            if last_page {
+                return Ok((found, None));
+            }
+        }
+    }
+
+    /// Sessions alive.
+    pub fn live_sessions(&self) -> usize {
+        self.live().len()
+    }
+
+    /// Ends every run that still runs, and waits for the tasks to have written so.
+    pub async fn shut_down(&self) {
+        let handles: Vec<_> = self.live().values().cloned().collect();
+        futures_util::future::join_all(handles.iter().map(Handle::shut_down)).await;
+        // Whatever was asked before a snapshot is stored when it is answered.
+        let stored = handles.iter().map(Handle::snapshot);
+        let _ended_already = futures_util::future::join_all(stored).await;
+        // A task ends when nobody can speak to it any more.
+        self.live().clear();
+    }
+
+    /// Sessions with a run that has not ended.
+    pub fn running(&self) -> usize {
+        self.live().values().filter(|handle| !handle.is_resting()).count()
+    }
+
+    /// What survives what.
+    pub fn durability(&self) -> crate::event::Durability {
+        self.store.durability()
+    }
+
+    /// The names of the providers.
+    pub fn providers(&self) -> impl Iterator<Item = &str> {
+        self.providers.keys().map(String::as_str)
+    }
+}

@@ -1,0 +1,175 @@
+//! Builds a server, serves, drains.
+
+use std::{future::Future, sync::Arc};
+
+use axum::{Router, serve::Listener};
+use tokio::time::{Duration, sleep, timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::{Config, ConfigError},
+    env::Env,
+    fetch::Secret,
+    http::{self, App},
+    provider::{
+        Provider, Providers,
+        demo::Demo,
+        openai::{self, OpenAi},
+    },
+    registry::Registry,
+    store::{Store, memory::MemoryStore},
+    tool::{Tool, Tools, builtin},
+};
+
+/// How often a draining server looks whether the last generation has ended.
+const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Longest that connections may take to close after everything they wait for has ended.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+
+/// A server before it serves.
+pub struct Server {
+    config: Config,
+    env: Env,
+    store: Arc<dyn Store>,
+    providers: Providers,
+    tools: Tools,
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Every generation ended by itself.
+    Whole,
+    /// So many were still running when the grace was over; each has its `run.failed`.
+    Cut(usize),
+}
+
+impl Server {
+    /// A server with what the configuration names: its store, the demo provider, and each upstream.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        config.check()?;
+        let mut providers = Providers::new();
+        providers.insert("demo".into(), Arc::new(Demo));
+        for (name, upstream) in &config.upstreams {
+            let variable = Config::api_key_variable(name, upstream);
+            let key = std::env::var(&variable).ok();
+            if upstream.api_key_env.is_some() && key.is_none() {
+                return Err(ConfigError(format!("upstream {name}: the variable {variable} is not set")));
+            }
+            let mut adapter = openai::Config::new(name, &upstream.url);
+            adapter.api_key = key.map(Secret::new);
+            let provider = OpenAi::new(adapter).map_err(|error| ConfigError(error.to_string()))?;
+            providers.insert(name.clone(), Arc::new(provider));
+        }
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        Ok(Self { config, env: Env::system(), store, providers, tools: builtin::tools() })
+    }
+
+    /// Adds a provider of your own; its models appear as `NAME/MODEL`.
+    #[must_use]
+    pub fn provider(mut self, name: &str, provider: impl Provider) -> Self {
+        self.providers.insert(name.to_owned(), Arc::new(provider));
+        self
+    }
+
+    /// Adds a tool of your own, for sessions that declare it with `executor: builtin`.
+    #[must_use]
+    pub fn tool(mut self, tool: impl Tool) -> Self {
+        self.tools.insert(tool.spec().name, Arc::new(tool));
+        self
+    }
+
+    /// Uses another store.
+    #[must_use]
+    pub fn store(mut self, store: impl Store) -> Self {
+        self.store = Arc::new(store);
+        self
+    }
+
+    /// Uses another source of time and names.
+    #[must_use]
+    pub fn env(mut self, env: Env) -> Self {
+        self.env = env;
+        self
+    }
+
+    /// Starts it: the routes, to be served or nested, and the handle that stops what is behind them.
+    pub fn start(self) -> Running {
+        let (tracker, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let registry = Registry::new(
+            self.config.registry(),
+            self.store,
+            self.providers,
+            self.tools,
+            self.env.clone(),
+            tracker.clone(),
+            stopping.clone(),
+        );
+        let app =
+            App { registry: registry.clone(), env: self.env, stopping: stopping.clone(), tracker: tracker.clone() };
+        Running { router: http::router(app), registry, stopping, tracker, grace: self.config.drain_grace() }
+    }
+
+    /// Serves on `listener` until `stop` is ready, then drains.
+    pub async fn serve<L>(
+        self,
+        listener: L,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<Drained>
+    where
+        L: Listener,
+        L::Addr: std::fmt::Debug,
+    {
+        let running = self.start();
+        let stopping = running.stopping.clone();
+        let serving = axum::serve(listener, running.router.clone())
+            .with_graceful_shutdown(async move { stopping.cancelled().await });
+        let (drained, served) = tokio::join!(
+            async {
+                stop.await;
+                running.stop().await
+            },
+            // Streams end because their logs or the server end; a connection that hangs on is left behind.
+            async {
+                let mut serving = std::pin::pin!(serving.into_future());
+                tokio::select! {
+                    result = serving.as_mut() => return result,
+                    () = running.tracker.wait() => {}
+                }
+                timeout(CLOSE_MAX, serving).await.unwrap_or(Ok(()))
+            },
+        );
+        served.map(|()| drained)
+    }
+}
+
+/// A server that serves.
+pub struct Running {
+    /// Every route, for a listener or for a place in another axum application.
+    pub router: Router,
+    registry: Arc<Registry>,
+    stopping: CancellationToken,
+    tracker: TaskTracker,
+    grace: Duration,
+}
+
+impl Running {
+    /// Drains: new sessions are refused, readers are told to come back, running generations may finish within the
+    /// grace, the rest get their end. When this returns, every session's last word is stored.
+    pub async fn stop(&self) -> Drained {
+        self.stopping.cancel();
+        let quiet = async {
+            while self.registry.running() > 0 {
+                sleep(DRAIN_LOOK_EVERY).await;
+            }
+        };
+        let drained = match timeout(self.grace, quiet).await {
+            Ok(()) => Drained::Whole,
+            Err(_) => Drained::Cut(self.registry.running()),
+        };
+        self.registry.shut_down().await;
+        self.tracker.close();
+        let _left_behind = timeout(CLOSE_MAX, self.tracker.wait()).await;
+        drained
+    }
+}

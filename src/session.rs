@@ -1,0 +1,221 @@
+//! One session: a task that writes its log, handles that speak to the task, readers that follow the log.
+//!
+//! A session is created with its first event, or opened from its store; either way [`task::Task`] is its one writer
+//! until the session is deleted, expires, or its store refuses an append. Commands reach the task through a bounded
+//! mailbox; a cancel has a lane of its own, so that Stop is never behind a queue. Readers never speak to the task: they
+//! hold a position and look at the log.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::{
+    command::Command,
+    frame::Frame,
+    id::{EventId, Seq, SessionKey},
+    log::{CursorLost, Read, SessionLog},
+    store::{Store, StoreError},
+};
+
+mod answer;
+mod calls;
+mod commands;
+pub mod conversation;
+pub mod fold;
+pub mod state;
+pub mod task;
+pub mod view;
+
+use state::Reply;
+
+/// Requests that wait for the task; more answer `busy`.
+pub const MAILBOX_REQUESTS: usize = 32;
+/// Cancels that wait for the task, beside the mailbox.
+pub const CANCEL_LANE_REQUESTS: usize = 8;
+
+/// What the task is asked.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Command { command: Command, by: String, reply: oneshot::Sender<Reply> },
+    Snapshot { reply: oneshot::Sender<SnapshotJson> },
+    Delete { reply: oneshot::Sender<()> },
+    Shutdown,
+}
+
+/// A snapshot, ready to be sent.
+#[derive(Clone, Debug)]
+pub struct SnapshotJson {
+    /// As `GET /v1/sessions/{id}` answers it.
+    pub json: Box<serde_json::value::RawValue>,
+    /// The newest event that it covers.
+    pub last_event_id: EventId,
+}
+
+/// Why a session did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// Its mailbox is full.
+    #[error("the session has {MAILBOX_REQUESTS} requests waiting")]
+    Busy,
+    /// It has ended: deleted, expired, or its store failed.
+    #[error("the session has ended")]
+    Ended,
+}
+
+/// What a session's task and everyone who speaks to it share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) key: SessionKey,
+    pub(crate) log: SessionLog,
+    pub(crate) readers: AtomicUsize,
+    pub(crate) readers_changed: Notify,
+}
+
+/// Speaks to a session; cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+    store: Arc<dyn Store>,
+    mailbox: mpsc::Sender<Request>,
+    cancels: mpsc::Sender<Request>,
+}
+
+impl Handle {
+    /// The session's key.
+    pub fn key(&self) -> &SessionKey {
+        &self.shared.key
+    }
+
+    /// Gives a command, and waits until its effect is stored. Dropping the future does not take the command back.
+    pub async fn command(&self, command: Command, by: String) -> Result<Reply, SessionError> {
+        let (reply, answer) = oneshot::channel();
+        let lane = match command {
+            Command::Cancel(_) => &self.cancels,
+            _ => &self.mailbox,
+        };
+        offer(lane, Request::Command { command, by, reply })?;
+        answer.await.map_err(|_| SessionError::Ended)
+    }
+
+    /// The folded session, once everything in it is stored.
+    pub async fn snapshot(&self) -> Result<SnapshotJson, SessionError> {
+        let (reply, answer) = oneshot::channel();
+        // A snapshot may wait for its turn: whoever asks holds one request at a time.
+        self.mailbox.send(Request::Snapshot { reply }).await.map_err(|_| SessionError::Ended)?;
+        answer.await.map_err(|_| SessionError::Ended)
+    }
+
+    /// Cancels what runs and forgets the session; answered when the store has forgotten it.
+    pub async fn delete(&self) -> Result<(), SessionError> {
+        let (reply, answer) = oneshot::channel();
+        self.mailbox.send(Request::Delete { reply }).await.map_err(|_| SessionError::Ended)?;
+        answer.await.map_err(|_| SessionError::Ended)
+    }
+
+    /// Ends what runs because the server stops.
+    pub async fn shut_down(&self) {
+        let _ended_already = self.mailbox.send(Request::Shutdown).await;
+    }
+
+    /// Waits until the task has ended.
+    pub async fn ended(&self) {
+        self.mailbox.closed().await;
+    }
+
+    /// Whether the task has ended.
+    pub fn has_ended(&self) -> bool {
+        self.mailbox.is_closed()
+    }
+
+    /// The position that a client's cursor stands for.
+    pub fn locate(&self, cursor: EventId) -> Result<Seq, CursorLost> {
+        self.shared.log.locate(cursor)
+    }
+
+    /// The newest position that readers can see.
+    pub fn tail(&self) -> Seq {
+        self.shared.log.tail()
+    }
+
+    /// Whether nothing comes by itself past `after`.
+    pub fn rests_at(&self, after: Seq) -> bool {
+        self.shared.log.rests_at(after)
+    }
+
+    /// Whether no run is running, as far as readers can see.
+    pub fn is_resting(&self) -> bool {
+        self.shared.log.is_resting()
+    }
+
+    /// The cursor of the event at `seq`.
+    pub fn event_id(&self, seq: Seq) -> Option<EventId> {
+        self.shared.log.event_id(seq)
+    }
+
+    /// Follows the log from past `after`.
+    pub fn reader(&self, after: Seq) -> Reader {
+        self.shared.readers.fetch_add(1, Ordering::Relaxed);
+        self.shared.readers_changed.notify_one();
+        Reader { shared: self.shared.clone(), store: self.store.clone(), cursor: after }
+    }
+}
+
+fn offer(lane: &mpsc::Sender<Request>, request: Request) -> Result<(), SessionError> {
+    lane.try_send(request).map_err(|error| match error {
+        mpsc::error::TrySendError::Full(_) => SessionError::Busy,
+        mpsc::error::TrySendError::Closed(_) => SessionError::Ended,
+    })
+}
+
+/// Follows a log: a position, and nothing else. Replay and tail are the same call.
+pub struct Reader {
+    shared: Arc<Shared>,
+    store: Arc<dyn Store>,
+    cursor: Seq,
+}
+
+impl Reader {
+    /// Waits for what is past the cursor: up to `bytes_max` of it, at least one event. `None` at the end of the log.
+    /// Cancel-safe: the cursor moves only when frames are handed out.
+    pub async fn next(&mut self, bytes_max: usize) -> Result<Option<Vec<Frame>>, StoreError> {
+        let frames = match self.shared.log.wait_past(self.cursor, bytes_max).await {
+            Read::Frames(frames) => frames,
+            Read::Older => self.store.read(&self.shared.key, self.cursor, bytes_max).await?,
+            Read::Closed => return Ok(None),
+        };
+        Ok(self.hand_out(frames))
+    }
+
+    /// What is past the cursor now, without waiting for the writer: empty at the tail, `None` at the end of the log.
+    pub async fn ready(&mut self, bytes_max: usize) -> Result<Option<Vec<Frame>>, StoreError> {
+        let frames = match self.shared.log.look_past(self.cursor, bytes_max) {
+            None => return Ok(Some(Vec::new())),
+            Some(Read::Frames(frames)) => frames,
+            Some(Read::Older) => self.store.read(&self.shared.key, self.cursor, bytes_max).await?,
+            Some(Read::Closed) => return Ok(None),
+        };
+        Ok(self.hand_out(frames))
+    }
+
+    fn hand_out(&mut self, frames: Vec<Frame>) -> Option<Vec<Frame>> {
+        let newest = frames.last()?.seq();
+        assert_eq!(frames[0].seq(), self.cursor.next(), "a reader sees no gap");
+        self.cursor = newest;
+        Some(frames)
+    }
+
+    /// The position up to which events were handed out.
+    pub fn cursor(&self) -> Seq {
+        self.cursor
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.shared.readers.fetch_sub(1, Ordering::Relaxed);
+        self.shared.readers_changed.notify_one();
+    }
+}

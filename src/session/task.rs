@@ -1,0 +1,432 @@
+//! The only loop of a session: requests, tools, time and the upstream go into the machine; its events go to the store
+//! and then to the readers; its effects are done.
+//!
+//! At most one append is in flight. What arrives meanwhile is the next one: group commit without a timer. An effect
+//! waits until the events before it are stored, but for closing, which is done at once.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::poll_fn,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::Poll,
+};
+
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{
+    CANCEL_LANE_REQUESTS, Handle, MAILBOX_REQUESTS, Request, Shared, SnapshotJson,
+    fold::Fold,
+    state::{Effect, Input, Limits, Out, Reply, Stamped, State, Ticket, Upstream},
+};
+use crate::{
+    env::{Env, Millis},
+    event::{Event, FailureCode},
+    frame::Encoder,
+    id::{CallId, Seq, SessionKey},
+    log::SessionLog,
+    provider::{Delta, Deltas, Provider, ProviderError},
+    store::{Append, Store, StoreError, Term},
+    tool::{ToolCall, Tools},
+};
+
+/// Deltas that are taken at a time when more are ready: bounds how long a command waits behind a fast upstream.
+const DELTAS_AT_A_TIME: usize = 256;
+/// Events that may wait for the append in flight; beyond it the upstream is not read, so the model feels the store.
+const EVENTS_WAITING_MAX: usize = 1024;
+
+/// Everything a session needs of the world.
+#[derive(Clone)]
+pub struct World {
+    /// Where its log lives.
+    pub store: Arc<dyn Store>,
+    /// Who answers.
+    pub provider: Arc<dyn Provider>,
+    /// What the server can run.
+    pub tools: Arc<Tools>,
+    /// Clock and names.
+    pub env: Env,
+}
+
+/// One writer of one session.
+pub struct Task {
+    state: State,
+    out: Out,
+    /// Done once the events in `out` are stored.
+    held: VecDeque<Held>,
+    in_flight: Option<InFlight>,
+    world: World,
+    shared: Arc<Shared>,
+    term: Term,
+    /// The newest position that was handed to the store.
+    written: Seq,
+    encoder: Encoder,
+    mailbox: mpsc::Receiver<Request>,
+    cancels: mpsc::Receiver<Request>,
+    upstream: Option<Deltas>,
+    tools: Vec<(CallId, BoxFuture<'static, Result<serde_json::Value, String>>)>,
+    timer: Pin<Box<Sleep>>,
+    timer_at: Option<Millis>,
+    tickets: HashMap<Ticket, oneshot::Sender<Reply>>,
+    last_ticket: u64,
+    deleted: Option<oneshot::Sender<()>>,
+    over: bool,
+}
+
+/// Something that waits for the events before it.
+enum Held {
+    Effect(Effect),
+    Snapshot(oneshot::Sender<SnapshotJson>, SnapshotJson),
+}
+
+struct InFlight {
+    appended: BoxFuture<'static, Result<(), StoreError>>,
+    frames: Vec<crate::frame::Frame>,
+    /// Position before the run that begins in this batch, if one does: older frames may leave the memory.
+    run_begins_after: Option<Seq>,
+    /// Whether nothing runs after these events.
+    resting: bool,
+    then: VecDeque<Held>,
+}
+
+/// What the task is woken by.
+enum Woken {
+    Appended(Result<(), StoreError>),
+    Request(Option<Request>),
+    ToolDone(CallId, Result<serde_json::Value, String>),
+    Delta(Option<Result<Delta, ProviderError>>),
+    Timer,
+    Readers,
+}
+
+impl Task {
+    /// The writer of a new session, whose store entry has been made.
+    pub fn create(
+        key: SessionKey,
+        created: Stamped,
+        inputs: Vec<(crate::event::Role, String)>,
+        upstream: Upstream,
+        limits: Limits,
+        world: World,
+    ) -> (Self, Handle) {
+        let mut out = Out::default();
+        let now = created.at;
+        let log = SessionLog::new(vec![(created.id.epoch, created.id.seq)], Seq::ZERO);
+        let mut state = State::create(created, upstream, limits, &mut out);
+        if !inputs.is_empty() {
+            state.step(Input::Begin(inputs), now, &mut out);
+        }
+        Self::start(key, state, out, log, Seq::ZERO, 1, world)
+    }
+
+    /// The next writer of a session that the store has: takes it over with a new term and epoch.
+    pub fn take_over(
+        key: SessionKey,
+        fold: Fold,
+        term: Term,
+        upstream: Upstream,
+        limits: Limits,
+        world: World,
+    ) -> (Self, Handle) {
+        let (tail, epoch) = (fold.tail, world.env.epoch());
+        let mut state = State::new(fold, upstream, limits);
+        state.begin_term(epoch);
+        let log = SessionLog::new(state.fold.terms.clone(), tail);
+        let mut out = Out::default();
+        state.step(Input::TakenOver, world.env.now(), &mut out);
+        Self::start(key, state, out, log, tail, term + 1, world)
+    }
+
+    fn start(
+        key: SessionKey,
+        state: State,
+        out: Out,
+        log: SessionLog,
+        written: Seq,
+        term: Term,
+        world: World,
+    ) -> (Self, Handle) {
+        let shared =
+            Arc::new(Shared { key, log, readers: Default::default(), readers_changed: tokio::sync::Notify::new() });
+        let (mailbox, requests) = mpsc::channel(MAILBOX_REQUESTS);
+        let (cancel_lane, cancels) = mpsc::channel(CANCEL_LANE_REQUESTS);
+        let handle = Handle { shared: shared.clone(), store: world.store.clone(), mailbox, cancels: cancel_lane };
+        let mut task = Self {
+            state,
+            out,
+            held: VecDeque::new(),
+            in_flight: None,
+            world,
+            shared,
+            term,
+            written,
+            encoder: Encoder::default(),
+            mailbox: requests,
+            cancels,
+            upstream: None,
+            tools: Vec::new(),
+            timer: Box::pin(sleep_until(Instant::now())),
+            timer_at: None,
+            tickets: HashMap::new(),
+            last_ticket: 0,
+            deleted: None,
+            over: false,
+        };
+        task.take_effects();
+        (task, handle)
+    }
+
+    /// Writes the session until it ends. Readers get what was stored, then the end.
+    pub async fn run(mut self) {
+        while !self.over {
+            self.flush();
+            self.set_timer();
+            match self.woken().await {
+                Woken::Appended(Ok(())) => self.appended().await,
+                Woken::Appended(Err(error)) => {
+                    // Another writer has the session, or the store takes no more: this term is over, nothing that was
+                    // not stored is shown, and nobody is told that it was.
+                    tracing::error!(session = %self.shared.key, %error, "append failed, the session is closed");
+                    break;
+                }
+                Woken::Request(Some(request)) => self.request(request),
+                Woken::Request(None) => break,
+                Woken::ToolDone(call_id, result) => self.step(Input::ToolDone { call_id, result }),
+                Woken::Delta(delta) => self.deltas(delta),
+                Woken::Timer => {
+                    self.timer_at = None;
+                    self.step(Input::Tick);
+                }
+                Woken::Readers => self.step(Input::Readers(self.shared.readers.load(Ordering::Relaxed))),
+            }
+        }
+    }
+
+    /// Waits for whatever is first. The order is the priority: what is stored is shown before more is asked of the
+    /// store, a cancel overtakes everything else, commands overtake tokens.
+    async fn woken(&mut self) -> Woken {
+        let reads_upstream = self.upstream.is_some() && self.out.events.len() < EVENTS_WAITING_MAX;
+        let watches_readers = self.state.fold.spec.on_disconnect.is_some();
+        tokio::select! {
+            biased;
+            result = async { self.in_flight.as_mut().expect("guarded").appended.as_mut().await },
+                if self.in_flight.is_some() => Woken::Appended(result),
+            request = self.cancels.recv() => Woken::Request(request),
+            request = self.mailbox.recv() => Woken::Request(request),
+            (call_id, result) = next_tool(&mut self.tools), if !self.tools.is_empty() => {
+                Woken::ToolDone(call_id, result)
+            }
+            () = self.timer.as_mut(), if self.timer_at.is_some() => Woken::Timer,
+            () = self.shared.readers_changed.notified(), if watches_readers => Woken::Readers,
+            delta = async { self.upstream.as_mut().expect("guarded").next().await }, if reads_upstream => {
+                Woken::Delta(delta)
+            }
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        let now = self.world.env.now();
+        self.state.step(input, now, &mut self.out);
+        self.take_effects();
+    }
+
+    /// Closing is done at once; it also takes back what was to be opened and has not been.
+    fn take_effects(&mut self) {
+        for effect in self.out.effects.drain(..) {
+            match effect {
+                Effect::CloseUpstream => {
+                    self.upstream = None;
+                    let waiting = self.in_flight.iter_mut().map(|batch| &mut batch.then).chain([&mut self.held]);
+                    waiting.for_each(|held| held.retain(|h| !matches!(h, Held::Effect(Effect::OpenUpstream(_)))));
+                }
+                Effect::StopTool(call_id) => {
+                    self.tools.retain(|(id, _)| *id != call_id);
+                    let waiting = self.in_flight.iter_mut().map(|batch| &mut batch.then).chain([&mut self.held]);
+                    let starts =
+                        |h: &Held| matches!(h, Held::Effect(Effect::StartTool { call, .. }) if call.call_id == call_id);
+                    waiting.for_each(|held| held.retain(|h| !starts(h)));
+                }
+                later => self.held.push_back(Held::Effect(later)),
+            }
+        }
+    }
+
+    /// Hands the events that wait to the store, if it is not busy with the last ones.
+    fn flush(&mut self) {
+        if self.in_flight.is_some() || (self.out.events.is_empty() && self.held.is_empty()) {
+            return;
+        }
+        let events = std::mem::take(&mut self.out.events);
+        let mut run_begins_after = None;
+        let mut only_deltas = true;
+        let mut frames = Vec::with_capacity(events.len());
+        for Stamped { id, at, event } in &events {
+            only_deltas &= event.is_delta();
+            if matches!(event, Event::RunStarted { .. }) {
+                run_begins_after = Some(Seq(id.seq.0 - 1));
+            }
+            frames.push(self.encoder.encode(*id, *at, event));
+        }
+        // The vector goes back with its memory: the next batch is as long.
+        self.out.events = events;
+        self.out.events.clear();
+        let then = std::mem::take(&mut self.held);
+        let appended = match frames.last() {
+            // Only effects wait, and everything before them is stored.
+            None => futures_util::future::ready(Ok(())).boxed(),
+            Some(last) => {
+                let expected = std::mem::replace(&mut self.written, last.seq());
+                let summary = (!only_deltas)
+                    .then(|| serde_json::to_vec(&self.state.fold.summary()).expect("a summary is plain JSON").into());
+                let append =
+                    Append { key: self.shared.key.clone(), term: self.term, expected, frames: frames.clone(), summary };
+                self.world.store.append(append)
+            }
+        };
+        self.in_flight =
+            Some(InFlight { appended, frames, run_begins_after, resting: self.state.fold.run.is_none(), then });
+    }
+
+    /// The batch is stored: readers see it, and what waited for it is done.
+    async fn appended(&mut self) {
+        let Some(batch) = self.in_flight.take() else { return };
+        let log = &self.shared.log;
+        if let (Some(first), Some((epoch, begins))) = (batch.frames.first(), self.state.fold.terms.last())
+            && first.seq() == *begins
+            && log.event_id(first.seq()).is_none_or(|id| id.epoch != *epoch)
+        {
+            log.begin_term(*epoch, *begins);
+        }
+        log.publish(batch.frames, batch.resting);
+        if let Some(seq) = batch.run_begins_after {
+            log.trim(seq);
+        }
+        for held in batch.then {
+            match held {
+                Held::Snapshot(reply, snapshot) => drop(reply.send(snapshot)),
+                Held::Effect(effect) => self.perform(effect).await,
+            }
+        }
+    }
+
+    async fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::OpenUpstream(prompt) => self.upstream = Some(self.world.provider.stream(*prompt)),
+            Effect::StartTool { name, call } => self.start_tool(&name, call),
+            Effect::Reply(ticket, reply) => {
+                if let Some(waiting) = self.tickets.remove(&ticket) {
+                    let _gave_up = waiting.send(reply);
+                }
+            }
+            Effect::Forget(reason) => {
+                if let Err(error) = self.world.store.delete(&self.shared.key).await {
+                    tracing::error!(session = %self.shared.key, %error, "could not be deleted");
+                } else {
+                    tracing::info!(session = %self.shared.key, ?reason, "session ended");
+                    if let Some(reply) = self.deleted.take() {
+                        let _gave_up = reply.send(());
+                    }
+                }
+                self.over = true;
+            }
+            Effect::CloseUpstream | Effect::StopTool(_) => unreachable!("done when they were taken"),
+        }
+    }
+
+    fn start_tool(&mut self, name: &str, call: ToolCall) {
+        let call_id = call.call_id.clone();
+        let running = match self.world.tools.get(name) {
+            Some(tool) => tool.run(call),
+            None => futures_util::future::ready(Err("this server has no such tool".into())).boxed(),
+        };
+        // A tool that panics has failed; the session has not.
+        let guarded = AssertUnwindSafe(running).catch_unwind().map(|end| end.unwrap_or(Err("the tool broke".into())));
+        self.tools.push((call_id, guarded.boxed()));
+    }
+
+    fn request(&mut self, request: Request) {
+        match request {
+            Request::Command { command, by, reply } => {
+                self.last_ticket += 1;
+                let ticket = Ticket(self.last_ticket);
+                self.tickets.insert(ticket, reply);
+                self.step(Input::Command { command, by, ticket });
+            }
+            Request::Snapshot { reply } => {
+                let json = serde_json::value::to_raw_value(&self.state.fold.snapshot()).expect("plain JSON");
+                let last_event_id = self.state.fold.last_event_id();
+                self.held.push_back(Held::Snapshot(reply, SnapshotJson { json, last_event_id }));
+            }
+            Request::Delete { reply } => {
+                self.deleted = Some(reply);
+                self.step(Input::Delete);
+            }
+            Request::Shutdown => self.step(Input::Shutdown),
+        }
+    }
+
+    /// Takes a delta and those that are ready behind it, never waiting for more.
+    fn deltas(&mut self, first: Option<Result<Delta, ProviderError>>) {
+        let mut next = Some(first);
+        let mut taken = 0;
+        while let Some(delta) = next {
+            let input = match delta {
+                Some(Ok(delta)) => Input::Delta(delta),
+                Some(Err(error)) => Input::UpstreamFailed(error),
+                None => Input::UpstreamFailed(ProviderError::fatal(
+                    FailureCode::UpstreamTruncated,
+                    "the answer ended without saying that it was whole",
+                )),
+            };
+            self.step(input);
+            taken += 1;
+            if !self.state.upstream_open() {
+                // Answered or failed: the connection has nothing left to say. (A new call waits for the append.)
+                self.upstream = None;
+            }
+            next = match &mut self.upstream {
+                Some(upstream) if taken < DELTAS_AT_A_TIME => upstream.next().now_or_never(),
+                _ => None,
+            };
+        }
+    }
+
+    fn set_timer(&mut self) {
+        let deadline = self.state.deadline();
+        if deadline != self.timer_at {
+            self.timer_at = deadline;
+            if let Some(at) = deadline {
+                // Bounded: tokio's timers end before the year that an absurd retention names.
+                const FAR: std::time::Duration = std::time::Duration::from_secs(365 * 86_400);
+                self.timer.as_mut().reset(Instant::now() + at.since(self.world.env.now()).min(FAR));
+            }
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        // However the task ends, readers must learn it.
+        self.shared.log.close();
+    }
+}
+
+/// The next tool that ends. Few run at once, so each is simply asked.
+async fn next_tool(
+    tools: &mut Vec<(CallId, BoxFuture<'static, Result<serde_json::Value, String>>)>,
+) -> (CallId, Result<serde_json::Value, String>) {
+    poll_fn(|cx| {
+        for i in 0..tools.len() {
+            if let Poll::Ready(result) = tools[i].1.as_mut().poll(cx) {
+                return Poll::Ready((tools.swap_remove(i).0, result));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}

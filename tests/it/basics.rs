@@ -1,0 +1,62 @@
+//! The first five minutes of a user, over every transport.
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::{TestServer, client::text_of};
+
+#[tokio::test(start_paused = true)]
+async fn one_request_creates_streams_and_ends() {
+    let server = TestServer::start();
+    let mut stream = server
+        .client()
+        .create_and_stream(json!({"id": "a", "model": "demo/echo", "input": "one two\n three — 四"}))
+        .await;
+    let events = stream.rest().await;
+    assert!((1_000..=5_000).contains(&stream.retry_ms.unwrap()));
+    let data: Vec<Value> = events.iter().map(|event| event.data.clone()).collect();
+    assert_eq!(text_of(&data), "one two\n three — 四");
+    assert_eq!(events.last().unwrap().event, "run.completed");
+    let stored = server.client().log("a").await;
+    let shown: Vec<Value> = events.iter().filter(|event| event.id.is_some()).map(|event| event.data.clone()).collect();
+    assert_eq!(shown, stored);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_websocket_shows_the_same_and_takes_commands() {
+    let server = TestServer::start();
+    let client = server.client();
+    let session = client.create(json!({"model": "demo/story", "input": "go"})).await;
+    let mut socket = client.socket(&format!("/v1/sessions/{session}/ws")).await;
+    let mut seen = Vec::new();
+    let mut receipt = None;
+    socket.send(Message::text(r#"{"type":"steer","command_id":"s1","content":"shorter"}"#)).await.unwrap();
+    while let Some(Ok(message)) = socket.next().await {
+        let Message::Text(text) = message else { continue };
+        let message: Value = serde_json::from_str(&text).unwrap();
+        match message["type"].as_str().unwrap() {
+            "receipt" => receipt = Some(message),
+            "caught_up" => {}
+            "run.completed" => {
+                seen.push(message);
+                break;
+            }
+            _ => seen.push(message),
+        }
+    }
+    assert_eq!(receipt.unwrap()["status"], "applied");
+    assert_eq!(seen, client.log(&session).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_draining_server_tells_its_readers_to_come_back() {
+    let server = TestServer::start();
+    let client = server.client();
+    let session = client.create(json!({"model": "demo/echo", "input": "x"})).await;
+    let mut stream = client.stream(&format!("/v1/sessions/{session}/events"), &[]).await;
+    stream.until("caught_up").await;
+    let (drained, rest) = tokio::join!(server.stop(), stream.rest());
+    assert_eq!(drained, steerage::server::Drained::Whole);
+    assert_eq!(rest.last().unwrap().event, "reconnect");
+}

@@ -1,0 +1,8 @@
+//! What the scenarios share: a real server behind in-memory pipes, and clients that are written without ours.
+
+pub(crate) mod client;
+pub(crate) mod pipe;
+pub(crate) mod server;
+
+pub(crate) use client::{Client, Sse, SseEvent};
+pub(crate) use server::TestServer;

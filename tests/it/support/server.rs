@@ -1,0 +1,50 @@
+//! A real server behind pipes.
+
+use steerage::{Config, Server, env::Env, server::Drained};
+use tokio::sync::oneshot;
+
+use super::{
+    Client,
+    pipe::{Dialer, pipe},
+};
+
+/// A running server; ends with [`TestServer::stop`] or with the test.
+pub(crate) struct TestServer {
+    pub(crate) dialer: Dialer,
+    stop: Option<oneshot::Sender<()>>,
+    ended: tokio::task::JoinHandle<std::io::Result<Drained>>,
+}
+
+impl TestServer {
+    /// With the demo provider and reproducible names.
+    pub(crate) fn start() -> Self {
+        Self::with(|server| server)
+    }
+
+    /// With whatever `change` adds.
+    pub(crate) fn with(change: impl FnOnce(Server) -> Server) -> Self {
+        Self::configured(Config::default(), change)
+    }
+
+    pub(crate) fn configured(config: Config, change: impl FnOnce(Server) -> Server) -> Self {
+        let server = change(Server::new(config).expect("a valid configuration").env(Env::seeded(1)));
+        let (dialer, listener) = pipe();
+        let (stop, stopped) = oneshot::channel::<()>();
+        #[expect(clippy::disallowed_methods, reason = "the test is the owner: it awaits the end in `stop`")]
+        let ended = tokio::spawn(server.serve(listener, async {
+            let _or_dropped = stopped.await;
+        }));
+        Self { dialer, stop: Some(stop), ended }
+    }
+
+    /// A client of it.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.dialer.clone())
+    }
+
+    /// Drains it.
+    pub(crate) async fn stop(mut self) -> Drained {
+        drop(self.stop.take());
+        self.ended.await.expect("the server does not panic").expect("the server serves")
+    }
+}
