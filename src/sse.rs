@@ -282,7 +282,8 @@ mod tests {
         whole(document.as_bytes()).into_iter().map(|(_, data, _)| data).collect()
     }
 
-    const DOCUMENTS: [&[u8]; 9] = [
+    const DOCUMENTS: [&[u8]; 10] = [
+        b"event: a\r\ndata: 1\r\ndata: 2\r\n\r\nevent: b\rdata: 3\r\rdata: 4\n\r\n",
         b"data: one\n\ndata: two\n\n",
         b"data: one\r\n\r\ndata: two\r\rdata:three\n\r\n",
         b"\xef\xbb\xbfdata: bom\n\n\xef\xbb\xbfdata: none\n\ndata: x\n\n",
@@ -318,6 +319,7 @@ mod tests {
     #[test]
     fn the_standard_is_followed() {
         assert_eq!(data("data: one\r\n\r\ndata: two\r\rdata:three\n\n"), ["one", "two", "three"]);
+        assert_eq!(data("data: a\r\ndata: b\r\n\r\ndata: c\rdata: d\r\r"), ["a\nb", "c\nd"]);
         assert_eq!(data("data: YHOO\ndata: +2\ndata: 10\n\n"), ["YHOO\n+2\n10"]);
         assert_eq!(data("data\n\ndata\ndata\n\ndata:\n\n"), ["", "\n", ""]);
         assert_eq!(data("data:test\n\ndata: test\n\ndata:  test\n\n"), ["test", "test", " test"]);

@@ -3,6 +3,7 @@
 mod support;
 
 mod basics;
+mod provider;
 mod real_model;
 mod stores;
 mod tidy;
