@@ -9,8 +9,11 @@ use crate::{
     env::Millis,
     event::{Block, Event, FailureCode, FinishReason, ToolFailure, Usage},
     id::{CallId, MessageId},
-    provider::Delta,
+    provider::{Delta, ProviderError, Retry},
 };
+
+/// Longest pause before another attempt that we grant an upstream; one that asks for more has failed.
+const RETRY_AFTER_MAX_MS: u64 = 60_000;
 
 /// The answer of one model call while it is being written.
 #[derive(Debug)]
@@ -199,5 +202,36 @@ impl State {
                 self.fail_call(call.call_id, ToolFailure::Error, message, now, out);
             }
         }
+    }
+
+    pub(super) fn upstream_failed(&mut self, error: ProviderError, now: Millis, out: &mut Out) {
+        let Some(answer) = &self.answer else { return };
+        let attempt = self.fold.run.as_ref().map_or(1, |run| run.attempt);
+        // Another attempt only while nothing of this one has been shown: else the reader would see it twice.
+        let pause = match error.retry {
+            _ if answer.begun() || attempt >= self.limits.attempts_max => None,
+            Retry::Never => None,
+            Retry::Soon => Some(self.back_off(attempt)),
+            Retry::After(pause) => {
+                let asked = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                (asked <= RETRY_AFTER_MAX_MS).then(|| asked.max(self.back_off(attempt)))
+            }
+        };
+        match pause {
+            Some(pause) => {
+                self.end_step(FinishReason::Error, None, now, out);
+                self.retry_at = Some(Millis(now.0.saturating_add(pause)));
+            }
+            None => self.fail(error.code, error.message, now, out),
+        }
+    }
+
+    /// Milliseconds before the attempt after `attempt`: doubling from half a second, and up to half as much again,
+    /// different per session, so that sessions that failed together do not come back together.
+    fn back_off(&self, attempt: u32) -> u64 {
+        let base = 500u64 << (attempt - 1).min(6);
+        let spread =
+            self.fold.epoch().as_str().bytes().fold(self.fold.tail.0, |h, b| h * 31 % 1_000_003 + u64::from(b));
+        base + spread % (base / 2)
     }
 }
