@@ -126,7 +126,7 @@ impl State {
         }
         // Some upstreams count their ids from 0 in every answer: within a session a name stands for one call.
         let taken = given.filter(|id| self.fold.conversation.call(id).is_none());
-        let call_id = taken.unwrap_or_else(|| self.name("call"));
+        let call_id = taken.unwrap_or_else(|| self.name_but("call", |id| self.fold.conversation.call(id).is_some()));
         let block = self.fold.last_block + 1;
         let Some(answer) = &mut self.answer else { return };
         answer.begun = true;

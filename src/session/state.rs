@@ -276,8 +276,21 @@ impl State {
 
     /// A name made of the next position: unique in the session, and in what may have been the session before.
     pub(super) fn name<T: std::str::FromStr<Err = crate::id::InvalidId>>(&self, kind: &str) -> T {
+        self.name_but(kind, |_| false)
+    }
+
+    /// The same where clients or upstreams give names, too, and may have given this one.
+    pub(super) fn name_but<T: std::str::FromStr<Err = crate::id::InvalidId>>(
+        &self,
+        kind: &str,
+        taken: impl Fn(&T) -> bool,
+    ) -> T {
         let EventId { epoch, seq } = self.next_id();
-        format!("{kind}_{epoch}_{seq}").parse().expect("short and printable by construction")
+        let first = format!("{kind}_{epoch}_{seq}");
+        let others = (2u32..).map(|n| format!("{first}_{n}"));
+        let mut names = std::iter::once(first.clone()).chain(others);
+        let parse = |name: String| name.parse().expect("short and printable by construction");
+        names.by_ref().map(parse).find(|name| !taken(name)).expect("some number is free")
     }
 
     /// Adds an event to the log.
