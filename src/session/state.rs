@@ -205,6 +205,13 @@ impl State {
         if self.closed {
             return;
         }
+        // What has expired is over before a client speaks of it, however late the timer is.
+        if matches!(input, Input::Command { .. }) && self.deadline().is_some_and(|at| at <= now) {
+            self.tick(now, out);
+        }
+        if self.closed {
+            return;
+        }
         match input {
             Input::Begin(inputs) => self.begin(inputs, now, out),
             Input::Command { command, by, ticket } => self.command(command, by, ticket, now, out),
@@ -214,7 +221,11 @@ impl State {
             Input::Tick => self.tick(now, out),
             Input::Readers(count) => self.unread_since = (count == 0).then_some(now),
             Input::Shutdown => self.fail(FailureCode::ServerShutdown, "the server was stopped".into(), now, out),
-            Input::TakenOver => self.fail(FailureCode::OwnerLost, "the run's process is gone".into(), now, out),
+            Input::TakenOver => {
+                self.fail(FailureCode::OwnerLost, "the run's process is gone".into(), now, out);
+                // A writer that was stopped in order has ended its run and left what waited.
+                self.start_next(now, out);
+            }
             Input::Delete => {
                 self.cancel_run(None, CancelMode::Stop, "session deleted".into(), now, out);
                 self.close(CloseReason::Deleted, now, out);
