@@ -248,8 +248,9 @@ impl State {
     }
 
     fn unread_ends_at(&self) -> Option<Millis> {
-        self.fold.run.as_ref()?;
-        Some(self.unread_since?.after_seconds(self.fold.spec.on_disconnect?.cancel_after_s))
+        // A run that nobody read when it began has its own time: its client is about to come.
+        let since = self.unread_since?.max(self.fold.run.as_ref()?.started_at);
+        Some(since.after_seconds(self.fold.spec.on_disconnect?.cancel_after_s))
     }
 
     fn tick(&mut self, now: Millis, out: &mut Out) {

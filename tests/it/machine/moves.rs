@@ -108,7 +108,12 @@ impl World {
                 self.step(Input::Begin(inputs));
             }
             254 if a < 128 => self.crash(),
-            254 if a < 200 => self.step(Input::Shutdown),
+            254 if a < 200 => {
+                self.step(Input::Shutdown);
+                self.store();
+                assert!(!self.audit.run_open(), "stopped in order");
+                self.crash();
+            }
             255 if a < 24 => self.step(Input::Delete),
             _ => self.tool_done(a, b),
         }

@@ -179,16 +179,14 @@ impl World {
             assert!(self.out.effects.is_empty(), "an ended session does nothing");
         }
         for effect in std::mem::take(&mut self.out.effects) {
-            let waiting = [&mut self.held, &mut self.delayed];
             match effect {
                 Effect::CloseUpstream => {
                     self.upstream_open = false;
-                    waiting.map(|effects| effects.retain(|e| !matches!(e, Effect::OpenUpstream(_))));
+                    self.take_back(|e| matches!(e, Effect::OpenUpstream(_)));
                 }
                 Effect::StopTool(id) => {
                     self.tools.retain(|call| call.call_id != id);
-                    let starts = |e: &Effect| matches!(e, Effect::StartTool { call, .. } if call.call_id == id);
-                    waiting.map(|effects| effects.retain(|e| !starts(e)));
+                    self.take_back(|e| matches!(e, Effect::StartTool { call, .. } if call.call_id == id));
                 }
                 later => {
                     self.forgets |= matches!(later, Effect::Forget(_));
@@ -207,6 +205,11 @@ impl World {
         if tick && !self.forgets {
             assert!(self.state.deadline().is_none_or(|at| at > self.now), "a tick leaves nothing that is due");
         }
+    }
+
+    fn take_back(&mut self, what: impl Fn(&Effect) -> bool) {
+        self.held.retain(|effect| !what(effect));
+        self.delayed.retain(|effect| !what(effect));
     }
 
     /// The store has everything so far: readers see it, answers leave.
