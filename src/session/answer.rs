@@ -58,7 +58,18 @@ impl State {
             Delta::Reasoning { text, lossy } => self.text(BlockKind::Reasoning, text, lossy, now, out),
             Delta::ToolCall { index, id, name } => self.begin_call(index, id, name, now, out),
             Delta::Arguments { index, fragment } => self.arguments(index, fragment, now, out),
-            Delta::End { finish_reason, usage, warning } => self.end(finish_reason, usage, warning, now, out),
+            Delta::End { finish_reason: FinishReason::Error, .. } => {
+                let message = "the upstream ended its answer with an error";
+                self.upstream_failed(ProviderError::fatal(FailureCode::UpstreamError, message), now, out);
+            }
+            Delta::End { finish_reason, usage, warning } => {
+                // Only this machine cuts: whatever a provider of its own making means by these, its answer is whole.
+                let finish_reason = match finish_reason {
+                    FinishReason::Steered | FinishReason::Cancelled => FinishReason::Other,
+                    reason => reason,
+                };
+                self.end(finish_reason, usage, warning, now, out);
+            }
         }
     }
 

@@ -80,7 +80,7 @@ fn r5_r7_r8_r9_r10_hold_after_each_of_a_million_random_steps() {
 }
 
 /// What a million random steps come across: every event, and every reason that a machine alone can give.
-const MUST_SEE: [&str; 53] = [
+const MUST_SEE: [&str; 55] = [
     "session.closed",
     "input.added",
     "run.started",
@@ -134,6 +134,9 @@ const MUST_SEE: [&str; 53] = [
     "OwnerLost",
     "Limit",
     "ToolIdConflict",
+    // The two that refuse without a record.
+    "commands",
+    "events",
 ];
 
 proptest! {

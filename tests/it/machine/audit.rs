@@ -127,7 +127,7 @@ impl Audit {
         }
     }
 
-    fn saw(&mut self, what: &str) {
+    pub(crate) fn saw(&mut self, what: &str) {
         if !self.seen.contains(what) {
             self.seen.insert(what.to_owned());
         }

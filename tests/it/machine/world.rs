@@ -12,6 +12,7 @@ use steerage::{
     event::{Durability, Event},
     id::{CommandId, Epoch, EventId, Seq},
     provider::{Delta, ProviderError},
+    session::conversation::{Message, MessageStatus},
     session::state::{Effect, Input, Limits, Out, Reply, Stamped, State, Ticket, Upstream},
     spec::{OnDisconnect, SessionSpec, ToolSpec},
     tool::ToolCall,
@@ -100,7 +101,7 @@ impl World {
             events_max: if tight && kind & 1 == 0 { 1_150 } else { 200_000 },
         };
         let mut out = Out::default();
-        let audit = Audit::new(&created, kind & 3 == 1);
+        let audit = Audit::new(&created, kind & 7 == 1);
         let state = State::create(created, upstream(), limits.clone(), &mut out);
         // The audit knows the first event already.
         out.events.clear();
@@ -234,6 +235,9 @@ impl World {
         assert_eq!(self.audit.step_open(), self.state.upstream_open());
         assert_eq!((self.audit.run_open(), self.audit.waits()), (fold.run.is_some(), fold.pending.len()));
         assert_eq!(fold.tail, self.audit.stored.tail);
+        let grows = |m: &Message| m.status == MessageStatus::Streaming;
+        let growing = fold.conversation.messages.iter().rev().take(4).filter(|m| grows(m)).count();
+        assert!(growing <= usize::from(self.audit.step_open()), "a message grows while the model speaks");
     }
 
     /// The world catches up with what was stored.
@@ -266,7 +270,10 @@ impl World {
         }
         match reply {
             // Refused without a trace: the id is still free.
-            Reply::Full(_) => assert_eq!(command.command_id().and_then(|id| self.audit.first(id)), None),
+            Reply::Full(what) => {
+                assert_eq!(command.command_id().and_then(|id| self.audit.first(id)), None);
+                self.audit.saw(what);
+            }
             Reply::Conflict(first) => panic!("{command:?} was new and met {first:?}"),
             Reply::Receipt(receipt) if receipt.replayed => {
                 let same = |(other, first): &&(String, Receipt)| {
