@@ -63,7 +63,8 @@ impl Pending {
 impl State {
     pub(super) fn command(&mut self, command: Command, by: String, ticket: Ticket, now: Millis, out: &mut Out) {
         let digest = command.digest();
-        let id = command.command_id().cloned().unwrap_or_else(|| self.name("cmd"));
+        let minted = || self.name_but("cmd", |id| self.fold.receipts.contains_key(id));
+        let id = command.command_id().cloned().unwrap_or_else(minted);
         if let Some(first) = self.fold.receipts.get(&id) {
             let mut receipt = first.receipt.clone();
             let reply = if first.digest == digest {

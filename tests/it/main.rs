@@ -3,6 +3,7 @@
 mod support;
 
 mod basics;
+mod machine;
 mod provider;
 mod real_model;
 mod stores;
