@@ -41,6 +41,16 @@ impl App {
     async fn open(&self, key: &SessionKey) -> Result<Handle, Problem> {
         Ok(self.registry.open(key).await?)
     }
+
+    /// Does `work` to its end, in a task of its own: a handler's future is dropped when its client leaves, and what a
+    /// client has asked for whole must not be done by half, or not at all because it did not wait for the answer.
+    async fn whole<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let done = self.tracker.spawn(work).await;
+        done.unwrap_or_else(|_| Err(Problem::new("internal", "the request could not be handled")))
+    }
 }
 
 /// Who gives a command, until credentials name someone.

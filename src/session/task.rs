@@ -197,7 +197,13 @@ impl Task {
                 Woken::Request(Some(request)) => self.request(request),
                 Woken::Request(None) => break,
                 Woken::ToolDone(call_id, result) => self.step(Input::ToolDone { call_id, result }),
-                Woken::Delta(delta) => self.deltas(delta),
+                Woken::Delta(delta) => {
+                    if self.deltas(delta) {
+                        // An upstream that never waits would keep everyone else from the thread, and Stop from the
+                        // mailbox.
+                        tokio::task::yield_now().await;
+                    }
+                }
                 Woken::Timer => {
                     self.timer_at = None;
                     self.step(Input::Tick);
@@ -370,11 +376,13 @@ impl Task {
         }
     }
 
-    /// Takes a delta and those that are ready behind it, never waiting for more.
-    fn deltas(&mut self, first: Option<Result<Delta, ProviderError>>) {
+    /// Takes a delta and those that are ready behind it, never waiting for more. Tells whether it stopped before there
+    /// were none left.
+    fn deltas(&mut self, first: Option<Result<Delta, ProviderError>>) -> bool {
         let mut next = Some(first);
         let mut taken = 0;
         while let Some(delta) = next {
+            let last = !matches!(&delta, Some(Ok(delta)) if !matches!(delta, Delta::End { .. }));
             let input = match delta {
                 Some(Ok(delta)) => Input::Delta(delta),
                 Some(Err(error)) => Input::UpstreamFailed(error),
@@ -385,15 +393,18 @@ impl Task {
             };
             self.step(input);
             taken += 1;
-            if !self.state.upstream_open() {
-                // Answered or failed: the connection has nothing left to say. (A new call waits for the append.)
+            if last {
+                // Answered or failed: this connection has nothing left to say. The machine may already be at the next
+                // model call, whose upstream is opened after the append: the end of this one must not be taken for it.
                 self.upstream = None;
             }
             next = match &mut self.upstream {
                 Some(upstream) if taken < DELTAS_AT_A_TIME => upstream.next().now_or_never(),
-                _ => None,
+                Some(_) => return true,
+                None => None,
             };
         }
+        false
     }
 
     fn set_timer(&mut self) {

@@ -3,8 +3,10 @@
 mod support;
 
 mod basics;
+mod cancel;
 mod machine;
 mod provider;
 mod real_model;
+mod resume;
 mod stores;
 mod tidy;
