@@ -5,3 +5,4 @@ mod support;
 mod basics;
 mod cancel;
 mod resume;
+mod sim;
