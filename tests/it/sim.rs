@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -69,13 +69,13 @@ fn tools() -> Value {
     ])
 }
 
-/// One whole life of a server; gives what its clients saw.
-async fn live(seed: u64) -> Vec<String> {
+/// One whole life of a server; gives what its clients saw, and adds what happened to `tally`.
+async fn live(seed: u64, tally: &mut BTreeMap<String, u64>) -> Vec<String> {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let starts = Arc::default();
+    let (starts, truncated) = (Arc::default(), Arc::<Mutex<u64>>::default());
     let acting = Acting { starts: Arc::clone(&starts), seed };
     let server = TestServer::configured(config(), |server| {
-        server.env(Env::seeded(seed)).provider("faults", Faults::new(seed)).tool(acting)
+        server.env(Env::seeded(seed)).provider("faults", Faults::new(seed, truncated.clone())).tool(acting)
     });
     let (client, dialer) = (server.client(), server.dialer.clone());
     let sessions: Arc<[String]> = (0..rng.usize(1..4)).map(|n| format!("s{n}")).collect();
@@ -103,11 +103,15 @@ async fn live(seed: u64) -> Vec<String> {
     for session in &*world.sessions {
         let log = Log::new(whole_log(&world.client, session).await);
         log.check(&starts.lock().unwrap());
+        log.count(tally);
         let all = hash(log.raw.iter().map(String::as_bytes));
         world.trace.note(session, format_args!("{} events {all:016x}", log.raw.len()));
         logs.insert(session.clone(), log);
     }
     for reader in &read {
+        for (what, times) in &reader.tally {
+            *tally.entry(what.clone()).or_default() += times;
+        }
         for (session, held) in &reader.held {
             logs[session].check_reader(held);
         }
@@ -115,6 +119,8 @@ async fn live(seed: u64) -> Vec<String> {
     for given in given.iter().flatten() {
         logs[&given.session].check_receipts(given);
     }
+    let called_truncated: u64 = logs.values().map(Log::truncated).sum();
+    assert!(called_truncated <= *truncated.lock().unwrap(), "a whole answer was called truncated");
     assert_eq!(server.stop().await, Drained::Whole);
     world.trace.lines()
 }
@@ -144,10 +150,39 @@ async fn whole_log(client: &Client, session: &str) -> Vec<String> {
     held.pieces.concat()
 }
 
-fn run(seed: u64) -> Vec<String> {
+fn run(seed: u64, tally: &mut BTreeMap<String, u64>) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(live(seed))
+    runtime.block_on(live(seed, tally))
 }
+
+/// What a simulation that is worth its time has met. A change that makes it blind for one of them is noticed.
+const MET: [&str; 25] = [
+    "approval.resolved approved",
+    "approval.resolved cancelled",
+    "approval.resolved denied",
+    "approval.resolved timed_out",
+    "command.rejected already_resolved",
+    "command.rejected run_active",
+    "command.rejected stale",
+    "command.rejected too_many_pending",
+    "command.withdrawn run_cancelled",
+    "command.withdrawn withdrawn",
+    "page cut",
+    "page reset",
+    "multiplex cut",
+    "run.cancelled",
+    "run.completed stop",
+    "run.failed limit",
+    "run.failed upstream_error",
+    "run.failed upstream_truncated",
+    "sse cut",
+    "sse reset",
+    "step.ended steered",
+    "tool.completed",
+    "tool.failed outcome_unknown",
+    "ws cut",
+    "ws reset",
+];
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
@@ -160,9 +195,10 @@ fn every_promise_holds_for_every_seed_and_each_seed_repeats_itself() {
         Some(seed) => seed..seed + 1,
         None => 0..number("STEERAGE_SIM_SEEDS").unwrap_or(SEEDS),
     };
+    let (mut tally, lives) = (BTreeMap::new(), seeds.end - seeds.start);
     for seed in seeds {
         let result = catch_unwind(AssertUnwindSafe(|| {
-            let (first, second) = (run(seed), run(seed));
+            let (first, second) = (run(seed, &mut tally), run(seed, &mut tally));
             let differs = first.iter().zip(&second).position(|(a, b)| a != b);
             if let Some(at) = differs {
                 panic!("the same seed went two ways:\n  {}\n  {}", first[at], second[at]);
@@ -183,5 +219,10 @@ fn every_promise_holds_for_every_seed_and_each_seed_repeats_itself() {
                 resume_unwind(panic);
             }
         }
+    }
+    tally.iter().for_each(|(what, times)| println!("{times:>8} {what}"));
+    if lives >= SEEDS {
+        let unmet: Vec<_> = MET.into_iter().filter(|what| !tally.contains_key(*what)).collect();
+        assert!(unmet.is_empty(), "never met: {unmet:?}");
     }
 }

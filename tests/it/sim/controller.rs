@@ -27,6 +27,8 @@ pub(super) struct Controller {
     world: World,
     rng: fastrand::Rng,
     given: Vec<Given>,
+    /// Approvals that were seen open, by session: they may be answered again.
+    seen: Vec<(String, Value)>,
 }
 
 /// The receipt in an answer, of a success or of a refusal; `replayed` is taken out.
@@ -43,7 +45,7 @@ fn receipt(mut message: Value) -> Value {
 
 impl Controller {
     pub(super) fn new(name: String, world: World, seed: u64) -> Self {
-        Self { name, world, rng: fastrand::Rng::with_seed(seed), given: Vec::new() }
+        Self { name, world, rng: fastrand::Rng::with_seed(seed), given: Vec::new(), seen: Vec::new() }
     }
 
     /// Gives so many commands.
@@ -52,7 +54,7 @@ impl Controller {
             sleep(Duration::from_millis(match self.rng.u8(0..3) {
                 0 => self.rng.u64(0..10),
                 1 => self.rng.u64(0..500),
-                _ => self.rng.u64(0..6_000),
+                _ => self.rng.u64(0..4_000),
             }))
             .await;
             let session = self.world.sessions[self.rng.usize(..self.world.sessions.len())].clone();
@@ -72,8 +74,10 @@ impl Controller {
         let snapshot = self.world.client.snapshot(session).await;
         let rng = &mut self.rng;
         let approvals = snapshot["approvals"].as_array().unwrap();
-        if !approvals.is_empty() && rng.u8(0..3) > 0 {
-            let approval = &approvals[rng.usize(..approvals.len())]["approval_id"];
+        self.seen.extend(approvals.iter().map(|approval| (session.to_owned(), approval["approval_id"].clone())));
+        let seen: Vec<&Value> = self.seen.iter().filter(|(of, _)| of == session).map(|(_, id)| id).collect();
+        if !seen.is_empty() && rng.u8(0..4) > u8::from(approvals.is_empty()) * 2 {
+            let approval = seen[seen.len() - 1 - rng.usize(..seen.len().min(3))];
             return match rng.u8(0..8) {
                 0 | 1 => json!({"type": "deny", "approval_id": approval}),
                 2 => json!({"type": "deny", "approval_id": approval, "message": "not now"}),

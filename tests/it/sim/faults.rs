@@ -49,11 +49,13 @@ enum Act {
 pub(super) struct Faults {
     seed: u64,
     calls: Mutex<u64>,
+    /// Answers that were really cut short.
+    truncated: Arc<Mutex<u64>>,
 }
 
 impl Faults {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { seed, calls: Mutex::new(0) }
+    pub(super) fn new(seed: u64, truncated: Arc<Mutex<u64>>) -> Self {
+        Self { seed, calls: Mutex::new(0), truncated }
     }
 }
 
@@ -70,6 +72,7 @@ impl Provider for Faults {
         };
         let mut rng = fastrand::Rng::with_seed(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let script = script(&mut rng, number, &prompt);
+        let truncated = self.truncated.clone();
         async_stream::stream! {
             for act in script {
                 match act {
@@ -80,7 +83,10 @@ impl Provider for Faults {
                         return;
                     }
                     Act::Stall => std::future::pending::<()>().await,
-                    Act::Truncate => return,
+                    Act::Truncate => {
+                        *truncated.lock().unwrap() += 1;
+                        return;
+                    }
                 }
             }
         }
@@ -124,7 +130,7 @@ fn script(rng: &mut fastrand::Rng, number: u64, prompt: &Prompt) -> Vec<Act> {
         0 => acts.push(error(rng)),
         1 => acts.push(Act::Stall),
         2 => acts.push(Act::Truncate),
-        3..9 => call(rng, number, prompt, &mut acts),
+        3..14 => call(rng, number, prompt, &mut acts),
         _ => {}
     }
     if rng.u8(0..16) == 0 {
@@ -165,7 +171,7 @@ fn say(rng: &mut fastrand::Rng, acts: &mut Vec<Act>) {
 /// One or two tool calls: of the server, of the client, of nobody; with arguments that fit, do not fit, are no JSON.
 fn call(rng: &mut fastrand::Rng, number: u64, prompt: &Prompt, acts: &mut Vec<Act>) {
     for index in 0..rng.u32(1..3) {
-        let name = ["get_weather", "act", "act", "mine", "nobody"][rng.usize(..5)].to_owned();
+        let name = ["get_weather", "act", "act", "act", "mine", "mine", "nobody"][rng.usize(..7)].to_owned();
         let arguments = match rng.u8(0..8) {
             0 => r#"{"city": 5}"#,
             1 => r#"{"city": "#,

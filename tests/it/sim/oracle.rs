@@ -32,6 +32,22 @@ impl Log {
         self.commands_have_one_effect();
     }
 
+    /// Adds what happened to `tally`, by the names that tell one case from another.
+    pub(super) fn count(&self, tally: &mut BTreeMap<String, u64>) {
+        for event in &self.events {
+            let more = ["outcome", "code", "finish_reason", "reason"].map(|field| text(event, field));
+            let kind = text(event, "type");
+            // The reason of a cancel is free text.
+            let more = if kind == "run.cancelled" { String::new() } else { more.concat() };
+            *tally.entry(format!("{kind} {more}").trim_end().to_owned()).or_default() += 1;
+        }
+    }
+
+    /// Runs that ended because an answer did not say that it was whole.
+    pub(super) fn truncated(&self) -> u64 {
+        self.events.iter().filter(|event| text(event, "code") == "upstream_truncated").count() as u64
+    }
+
     fn is_gapless(&self) {
         for (n, event) in self.events.iter().enumerate() {
             assert_eq!(event["seq"], n + 1);

@@ -70,6 +70,8 @@ pub(super) struct Reader {
     rng: fastrand::Rng,
     /// By session. A session is read from its start, or from where the reader first came.
     pub(super) held: BTreeMap<String, Held>,
+    /// How connections ended, for the record.
+    pub(super) tally: BTreeMap<String, u64>,
 }
 
 #[derive(Deserialize)]
@@ -98,7 +100,7 @@ impl Reader {
     pub(super) fn new(name: String, world: World, seed: u64) -> Self {
         let held = world.sessions.iter().map(|session| (session.clone(), Held::default())).collect();
         let trace = world.trace.clone();
-        Self { name, world, trace, rng: fastrand::Rng::with_seed(seed), held }
+        Self { name, world, trace, rng: fastrand::Rng::with_seed(seed), held, tally: BTreeMap::new() }
     }
 
     /// Reads until the simulation has come to rest, then once more to the end of every log.
@@ -203,6 +205,8 @@ impl Reader {
 
     /// Takes in what was whole. The head is left out of the trace: it has the time of day in it.
     fn take(&mut self, transport: Transport, session: &str, raw: &[u8], end: &str) {
+        let name = format!("{transport:?}").to_lowercase();
+        *self.tally.entry(format!("{name} {end}")).or_default() += 1;
         let Some((head, rest)) = split_head(raw) else {
             return self.trace.note(&self.name, format_args!("{end} in the head"));
         };
@@ -210,6 +214,9 @@ impl Reader {
         assert!([101, 200].contains(&status), "{head}");
         let body = if head.contains("chunked") { dechunk(rest) } else { rest.to_vec() };
         self.trace.note(&self.name, format_args!("{end} {status} {:016x}", hash([&body[..]])));
+        if String::from_utf8_lossy(&body).contains(r#""reset""#) {
+            *self.tally.entry(format!("{name} reset")).or_default() += 1;
+        }
         match transport {
             Transport::Sse => self.take_pieces(session, sse_pieces(&body)),
             Transport::Ws => self.take_pieces(session, ws_pieces(&body)),

@@ -56,7 +56,7 @@ pub(crate) async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
 pub(crate) async fn read_until(stream: &mut (impl AsyncRead + Unpin), done: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     while !done(&bytes) {
-        let mut chunk = [0; 16 * 1024];
+        let mut chunk = vec![0; 16 * 1024];
         let read = tokio::time::timeout(PATIENCE, stream.read(&mut chunk)).await.expect("more of the stream").unwrap();
         assert!(read > 0, "the stream ended early");
         bytes.extend_from_slice(&chunk[..read]);
