@@ -101,6 +101,7 @@ async fn serve(app: App, handle: Handle, start: Start, socket: WebSocket) {
     let reading = read(handle.clone(), stream, answers);
     let writing = write(&app, handle, start, &mut sink, answered);
     let code = tokio::select! {
+        biased;
         code = reading => code,
         code = writing => code,
     };
@@ -119,7 +120,7 @@ async fn read(handle: Handle, mut stream: SplitStream<WebSocket>, answers: mpsc:
     let (mut mistakes, mut counted_since) = (0, Instant::now());
     loop {
         let message = tokio::select! {
-            message = timeout(SILENCE_MAX, stream.next()) => message,
+            biased;
             Some(answer) = waiting.next(), if !waiting.is_empty() => {
                 // A writer that has ended ends this side, too.
                 if answers.send(answer).await.is_err() {
@@ -127,6 +128,7 @@ async fn read(handle: Handle, mut stream: SplitStream<WebSocket>, answers: mpsc:
                 }
                 continue;
             }
+            message = timeout(SILENCE_MAX, stream.next()) => message,
         };
         let text = match message {
             Err(_) => return Some((close::SILENT, "no sign of life")),

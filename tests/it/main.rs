@@ -8,5 +8,6 @@ mod machine;
 mod provider;
 mod real_model;
 mod resume;
+mod sim;
 mod stores;
 mod tidy;

@@ -9,9 +9,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     CLOSED_WITHIN,
     puppet::{Drops, Puppet},
-    socket,
 };
-use crate::support::{Client, TestServer, client::text_of};
+use crate::support::{Client, TestServer, client::text_of, socket};
 
 const CANCELS: usize = 200;
 /// Sessions that run at a time.

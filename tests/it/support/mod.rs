@@ -3,6 +3,8 @@
 pub(crate) mod client;
 pub(crate) mod pipe;
 pub(crate) mod server;
+pub(crate) mod socket;
+pub(crate) mod wire;
 
 pub(crate) use client::{Client, Sse, SseEvent};
 pub(crate) use server::TestServer;
