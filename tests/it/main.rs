@@ -2,5 +2,8 @@
 
 mod support;
 
+mod approvals;
 mod basics;
+mod bounds;
+mod commands;
 mod machine;
