@@ -2,8 +2,11 @@
 
 mod support;
 
+mod approvals;
 mod basics;
+mod bounds;
 mod cancel;
+mod commands;
 mod machine;
 mod provider;
 mod real_model;
