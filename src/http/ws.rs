@@ -9,7 +9,7 @@ use axum::{
         FromRequest as _, Request, State, WebSocketUpgrade,
         ws::{CloseFrame, Message, Utf8Bytes, WebSocket},
     },
-    http::{Method, StatusCode},
+    http::{Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -74,7 +74,8 @@ pub(super) async fn upgrade(
     request: Request,
 ) -> Result<Response, Problem> {
     if request.method() != Method::GET {
-        return Err(Problem::new("method_not_allowed", "open a WebSocket with GET"));
+        let problem = Problem::new("method_not_allowed", "open a WebSocket with GET");
+        return Ok(([(header::ALLOW, "GET")], problem).into_response());
     }
     let cursor = extract::cursor(request.headers(), query.after.as_deref())?;
     let upgrade = WebSocketUpgrade::from_request(request, &app).await.map_err(|rejection| {
