@@ -3,6 +3,8 @@
 mod support;
 
 mod approvals;
+mod badinput;
+mod badsocket;
 mod basics;
 mod bounds;
 mod cancel;
