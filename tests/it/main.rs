@@ -9,6 +9,7 @@ mod basics;
 mod bounds;
 mod cancel;
 mod commands;
+mod examples;
 mod machine;
 mod provider;
 mod real_model;
