@@ -5,6 +5,7 @@ mod support;
 mod basics;
 mod cancel;
 mod machine;
+mod openapi;
 mod provider;
 mod real_model;
 mod resume;
