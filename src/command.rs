@@ -358,6 +358,11 @@ pub fn json_depth(bytes: &[u8]) -> usize {
     deepest
 }
 
+/// Whether JSON text is an object, by its first byte.
+pub fn is_json_object(json: &[u8]) -> bool {
+    json.trim_ascii_start().first() == Some(&b'{')
+}
+
 impl Command {
     /// Reads one command from untrusted bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, CommandError> {
@@ -376,6 +381,11 @@ impl Command {
             serde_json::error::Category::Data => CommandError::Invalid(clip(&error.to_string(), 256).to_owned()),
             _ => CommandError::BadJson(clip(&error.to_string(), 256).to_owned()),
         };
+        // Serde would also read the fields from a list, in the order in which they are declared here.
+        if !is_json_object(bytes) {
+            let _any: serde::de::IgnoredAny = serde_json::from_slice(bytes).map_err(explain)?;
+            return Err(CommandError::Invalid("a command is a JSON object".into()));
+        }
         let tag: Tag = serde_json::from_slice(bytes).map_err(explain)?;
         if !tag.kind.as_ref().and_then(Value::as_str).is_some_and(|kind| KINDS.contains(&kind)) {
             return Err(CommandError::UnknownType);

@@ -21,6 +21,7 @@ fn what_is_not_a_command_is_named() {
     assert_eq!(code("\u{feff}{\"type\":\"cancel\"}"), "bad_json");
     assert_eq!(code(r#"{"type":"cancel","reason":"\ud800"}"#), "bad_json");
     assert_eq!(code(r#"[]"#), "invalid_command");
+    assert_eq!(code(r#"["cancel"]"#), "invalid_command");
     assert_eq!(code(r#"{}"#), "unknown_type");
     assert_eq!(code(r#"{"type":"explode"}"#), "unknown_type");
     assert_eq!(code(r#"{"type":7}"#), "unknown_type");

@@ -6,9 +6,9 @@
 
 use super::{answer::Answer, fold::Fold};
 use crate::{
-    command::{CancelMode, Command, CommandKind, Receipt, SteerWhen},
+    command::{CancelMode, Command, CommandKind, Receipt},
     env::Millis,
-    event::{CloseReason, Event, FailureCode, FinishReason, Role, ToolFailure, Trigger, WithdrawReason},
+    event::{CloseReason, Event, FailureCode, FinishReason, Role, Trigger, WithdrawReason},
     id::{CallId, CommandId, Epoch, EventId, RunId},
     provider::{Delta, Prompt, ProviderError},
     tool::ToolCall,

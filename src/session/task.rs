@@ -382,7 +382,11 @@ impl Task {
         let mut next = Some(first);
         let mut taken = 0;
         while let Some(delta) = next {
-            let last = !matches!(&delta, Some(Ok(delta)) if !matches!(delta, Delta::End { .. }));
+            // Answered or failed: the connection has nothing left to say. The step below may ask for a new model call,
+            // which waits for the append and must not meet the old one.
+            if matches!(delta, None | Some(Err(_) | Ok(Delta::End { .. }))) {
+                self.upstream = None;
+            }
             let input = match delta {
                 Some(Ok(delta)) => Input::Delta(delta),
                 Some(Err(error)) => Input::UpstreamFailed(error),
@@ -393,11 +397,6 @@ impl Task {
             };
             self.step(input);
             taken += 1;
-            if last {
-                // Answered or failed: this connection has nothing left to say. The machine may already be at the next
-                // model call, whose upstream is opened after the append: the end of this one must not be taken for it.
-                self.upstream = None;
-            }
             next = match &mut self.upstream {
                 Some(upstream) if taken < DELTAS_AT_A_TIME => upstream.next().now_or_never(),
                 Some(_) => return true,

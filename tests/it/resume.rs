@@ -16,4 +16,3 @@ mod live;
 mod multiplex;
 mod poet;
 mod streams;
-mod wire;

@@ -9,9 +9,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     CLOSED_WITHIN,
     puppet::{Drops, Puppet},
-    socket,
 };
-use crate::support::{Client, TestServer, client::text_of};
+use crate::support::{Client, TestServer, client::text_of, socket};
 
 const CANCELS: usize = 200;
 /// Sessions that run at a time.
@@ -108,7 +107,7 @@ async fn r7_an_upstream_that_floods_a_socket_sees_it_closed() {
     let closes = Drops::default();
     let url = super::upstream::serve(closes.clone()).await;
     let mut config = Config::default();
-    config.upstreams.insert("local".into(), Upstream { url, api_key_env: None });
+    config.upstreams.insert("local".into(), Upstream::new(url));
     let server = TestServer::configured(config, |server| server);
     let all = cancel_many(&server.client(), "local/flood").await;
     let mut seen = Vec::new();

@@ -9,13 +9,11 @@ use tokio::{
     time::sleep,
 };
 
-use super::{
-    puppet::{Puppet, Sleeper},
-    socket,
-};
+use super::puppet::{Puppet, Sleeper};
 use crate::support::{
     Client, Sse, TestServer,
     client::{PATIENCE, read_head, send, text_of},
+    socket,
 };
 
 fn cancel() -> Value {

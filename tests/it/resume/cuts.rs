@@ -2,11 +2,12 @@
 
 use tokio::io::AsyncReadExt as _;
 
-use super::{
-    poet::{finished, server},
+use super::poet::{finished, server};
+use crate::support::{
+    TestServer,
+    pipe::Dialer,
     wire::{DOORS, Door, ask, dechunk, pieces, read_all, read_until, split_head, sse_pieces, ws_pieces},
 };
-use crate::support::{TestServer, pipe::Dialer};
 
 /// Text deltas of the session; its log has more events than that.
 const DELTAS: usize = 320;

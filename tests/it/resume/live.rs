@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::{io::AsyncReadExt as _, time::timeout};
 
-use super::{
-    poet::server,
+use super::poet::server;
+use crate::support::{
+    pipe::Dialer,
     wire::{DOORS, ask, pieces},
 };
-use crate::support::pipe::Dialer;
 
 const DELTAS: usize = 320;
 const READERS: u64 = 24;

@@ -2,20 +2,20 @@
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
-use crate::support::{client::PATIENCE, pipe::Dialer};
+use super::{client::PATIENCE, pipe::Dialer};
 
 /// How a client says where it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Door {
+pub(crate) enum Door {
     SseHeader,
     SseQuery,
     Ws,
 }
 
-pub(super) const DOORS: [Door; 3] = [Door::SseHeader, Door::SseQuery, Door::Ws];
+pub(crate) const DOORS: [Door; 3] = [Door::SseHeader, Door::SseQuery, Door::Ws];
 
 /// A connection on which the request has been written. `until_idle` only where the door has it.
-pub(super) async fn ask(
+pub(crate) async fn ask(
     dialer: &Dialer,
     door: Door,
     session: &str,
@@ -46,17 +46,17 @@ pub(super) async fn ask(
 }
 
 /// Whatever comes until the other side closes.
-pub(super) async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+pub(crate) async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     let mut bytes = Vec::new();
     tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the end of the stream").unwrap();
     bytes
 }
 
 /// Whatever comes until the bytes end with what `done` accepts.
-pub(super) async fn read_until(stream: &mut (impl AsyncRead + Unpin), done: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+pub(crate) async fn read_until(stream: &mut (impl AsyncRead + Unpin), done: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     while !done(&bytes) {
-        let mut chunk = [0; 16 * 1024];
+        let mut chunk = vec![0; 16 * 1024];
         let read = tokio::time::timeout(PATIENCE, stream.read(&mut chunk)).await.expect("more of the stream").unwrap();
         assert!(read > 0, "the stream ended early");
         bytes.extend_from_slice(&chunk[..read]);
@@ -65,14 +65,13 @@ pub(super) async fn read_until(stream: &mut (impl AsyncRead + Unpin), done: impl
 }
 
 /// Head and the rest. `None` when the head is not whole.
-pub(super) fn split_head(raw: &[u8]) -> Option<(&str, &[u8])> {
+pub(crate) fn split_head(raw: &[u8]) -> Option<(&str, &[u8])> {
     let at = raw.windows(4).position(|window| window == b"\r\n\r\n")?;
     Some((std::str::from_utf8(&raw[..at]).unwrap(), &raw[at + 4..]))
 }
 
-/// The body bytes in a chunked stream that may end anywhere, and for each raw offset how many of them were there:
-/// `offsets[n]` after the first `n` raw bytes.
-pub(super) fn dechunk(mut raw: &[u8]) -> Vec<u8> {
+/// The body bytes in a chunked stream that may end anywhere.
+pub(crate) fn dechunk(mut raw: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(at) = raw.windows(2).position(|window| window == b"\r\n") {
         let size = usize::from_str_radix(std::str::from_utf8(&raw[..at]).unwrap(), 16).unwrap();
@@ -89,17 +88,17 @@ pub(super) fn dechunk(mut raw: &[u8]) -> Vec<u8> {
 
 /// One whole piece of a stream: where it ends, and what it moves the client to.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Piece {
+pub(crate) struct Piece {
     /// Offset of the byte after it.
-    pub(super) end: usize,
+    pub(crate) end: usize,
     /// The event's id, for those that have one.
-    pub(super) id: Option<String>,
+    pub(crate) id: Option<String>,
     /// The JSON, byte by byte as it was sent; empty for comments and pings.
-    pub(super) json: String,
+    pub(crate) json: String,
 }
 
 /// The whole SSE events in a body, as a browser counts: an event is there when its blank line is.
-pub(super) fn sse_pieces(body: &[u8]) -> Vec<Piece> {
+pub(crate) fn sse_pieces(body: &[u8]) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut begin = 0;
     while let Some(at) = body[begin..].windows(2).position(|window| window == b"\n\n") {
@@ -112,7 +111,7 @@ pub(super) fn sse_pieces(body: &[u8]) -> Vec<Piece> {
 }
 
 /// The whole WebSocket messages in what a server sent after its 101.
-pub(super) fn ws_pieces(bytes: &[u8]) -> Vec<Piece> {
+pub(crate) fn ws_pieces(bytes: &[u8]) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut begin = 0;
     loop {
@@ -147,7 +146,7 @@ pub(super) fn ws_pieces(bytes: &[u8]) -> Vec<Piece> {
 }
 
 /// The whole pieces of what a door answered, whatever was cut behind them.
-pub(super) fn pieces(door: Door, raw: &[u8]) -> Vec<Piece> {
+pub(crate) fn pieces(door: Door, raw: &[u8]) -> Vec<Piece> {
     match split_head(raw) {
         None => Vec::new(),
         Some((_, rest)) if door == Door::Ws => ws_pieces(rest),

@@ -5,17 +5,17 @@ use serde_json::Value;
 use tokio::{io::DuplexStream, time::timeout};
 use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
-use crate::support::{Client, client::PATIENCE};
+use super::{Client, client::PATIENCE};
 
-pub(super) type Socket = WebSocketStream<DuplexStream>;
+pub(crate) type Socket = WebSocketStream<DuplexStream>;
 
 /// A socket that shows what happens from now on.
-pub(super) async fn open(client: &Client, session: &str) -> Socket {
+pub(crate) async fn open(client: &Client, session: &str) -> Socket {
     client.socket(&format!("/v1/sessions/{session}/ws?from=now")).await
 }
 
 /// Gives a command and waits for its receipt; nothing of the events is kept.
-pub(super) async fn command(socket: &mut Socket, command: Value) -> Value {
+pub(crate) async fn command(socket: &mut Socket, command: Value) -> Value {
     socket.send(Message::text(command.to_string())).await.unwrap();
     loop {
         let message = timeout(PATIENCE, socket.next()).await.expect("an answer").expect("a message").unwrap();
