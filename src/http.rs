@@ -7,7 +7,7 @@ use axum::{
     Router,
     http::{HeaderName, HeaderValue, Method, Uri, header},
     response::Response,
-    routing::{any, get, post},
+    routing::{get, post},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -62,7 +62,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/sessions", post(sessions::create).get(sessions::list))
         .route("/v1/sessions/{session_id}", get(sessions::read).delete(sessions::delete))
         .route("/v1/sessions/{session_id}/events", get(events::events))
-        .route("/v1/sessions/{session_id}/ws", any(ws::upgrade))
+        .route("/v1/sessions/{session_id}/ws", get(ws::upgrade))
         .route("/v1/sessions/{session_id}/control", post(control::control))
         .route("/v1/events", get(multiplex::events))
         .route("/v1/models", get(meta::models))

@@ -9,7 +9,7 @@ use axum::{
         FromRequest as _, Request, State, WebSocketUpgrade,
         ws::{CloseFrame, Message, Utf8Bytes, WebSocket},
     },
-    http::{Method, StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -71,17 +71,13 @@ pub(super) struct WsQuery {
     from: Option<From>,
 }
 
-/// The handler. Any method is routed here, so that a plain request is told what to do.
+/// The handler. A plain request is told what to do.
 pub(super) async fn upgrade(
     State(app): State<App>,
     Session(key): Session,
     Params(query): Params<WsQuery>,
     request: Request,
 ) -> Result<Response, Problem> {
-    if request.method() != Method::GET {
-        let problem = Problem::new("method_not_allowed", "open a WebSocket with GET");
-        return Ok(([(header::ALLOW, "GET")], problem).into_response());
-    }
     let cursor = extract::cursor(request.headers(), query.after.as_deref())?;
     let upgrade = WebSocketUpgrade::from_request(request, &app).await.map_err(|rejection| {
         match rejection.into_response().status() {

@@ -11,6 +11,7 @@ mod cancel;
 mod commands;
 mod examples;
 mod machine;
+mod openapi;
 mod provider;
 mod real_model;
 mod resume;
