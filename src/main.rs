@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use steerage::{Config, Server, config::ConfigError, server::Drained};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
+mod chat;
+
 /// Holds LLM generations as durable sessions: stream, resume, steer, approve, stop.
 #[derive(Parser)]
 #[command(version, about, args_conflicts_with_subcommands = true)]
@@ -20,6 +22,9 @@ struct Cli {
 enum Role {
     /// Serve (the default).
     Serve(Serve),
+    /// Talk to a server in this terminal.
+    #[command(after_help = chat::HELP)]
+    Chat(chat::Options),
     /// Validate the configuration and print it in full, without secrets.
     Check(Serve),
 }
@@ -64,6 +69,7 @@ async fn main() -> ExitCode {
     let result = match cli.role {
         None => serve(cli.serve).await,
         Some(Role::Serve(options)) => serve(options).await,
+        Some(Role::Chat(options)) => chat::run(options).await,
         Some(Role::Check(options)) => check(options),
     };
     result.unwrap_or_else(|message| {
