@@ -66,8 +66,8 @@ pub struct Task {
     /// The newest position that was handed to the store.
     written: Seq,
     encoder: Encoder,
-    mailbox: mpsc::Receiver<Request>,
-    cancels: mpsc::Receiver<Request>,
+    mailbox: mpsc::Receiver<Box<Request>>,
+    cancels: mpsc::Receiver<Box<Request>>,
     upstream: Option<Deltas>,
     tools: Vec<(CallId, BoxFuture<'static, Result<serde_json::Value, String>>)>,
     timer: Pin<Box<Sleep>>,
@@ -97,7 +97,7 @@ struct InFlight {
 /// What the task is woken by.
 enum Woken {
     Appended(Result<(), StoreError>),
-    Request(Option<Request>),
+    Request(Option<Box<Request>>),
     ToolDone(CallId, Result<serde_json::Value, String>),
     Delta(Option<Result<Delta, ProviderError>>),
     Timer,
@@ -194,10 +194,10 @@ impl Task {
                     tracing::error!(session = %self.shared.key, %error, "append failed, the session is closed");
                     break;
                 }
-                Woken::Request(Some(request)) => self.request(request),
+                Woken::Request(Some(request)) => self.request(*request),
                 Woken::Request(None) => break,
                 Woken::ToolDone(call_id, result) => self.step(Input::ToolDone { call_id, result }),
-                Woken::Delta(delta) => self.deltas(delta),
+                Woken::Delta(delta) => self.deltas(delta).await,
                 Woken::Timer => {
                     self.timer_at = None;
                     self.step(Input::Tick);
@@ -371,7 +371,7 @@ impl Task {
     }
 
     /// Takes a delta and those that are ready behind it, never waiting for more.
-    fn deltas(&mut self, first: Option<Result<Delta, ProviderError>>) {
+    async fn deltas(&mut self, first: Option<Result<Delta, ProviderError>>) {
         let mut next = Some(first);
         let mut taken = 0;
         while let Some(delta) = next {
@@ -390,7 +390,7 @@ impl Task {
                 self.upstream = None;
             }
             next = match &mut self.upstream {
-                Some(upstream) if taken < DELTAS_AT_A_TIME => upstream.next().now_or_never(),
+                Some(upstream) if taken < DELTAS_AT_A_TIME => at_hand(upstream).await,
                 _ => None,
             };
         }
@@ -414,6 +414,18 @@ impl Drop for Task {
         // However the task ends, readers must learn it.
         self.shared.log.close();
     }
+}
+
+/// What the upstream has to say at once, if anything. Asked with the task's own waker, which is registered already: a
+/// waker that does nothing would take its place in every timer and socket below, and be replaced in turn.
+async fn at_hand(upstream: &mut Deltas) -> Option<Option<Result<Delta, ProviderError>>> {
+    poll_fn(|cx| {
+        Poll::Ready(match upstream.poll_next_unpin(cx) {
+            Poll::Ready(delta) => Some(delta),
+            Poll::Pending => None,
+        })
+    })
+    .await
 }
 
 /// The next tool that ends. Few run at once, so each is simply asked.
