@@ -21,6 +21,10 @@ use crate::{
     tool::{Tool, Tools, builtin},
 };
 
+mod socket;
+
+use socket::Joining;
+
 /// How often a draining server looks whether the last generation has ended.
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Longest that connections may take to close after everything they wait for has ended.
@@ -122,7 +126,7 @@ impl Server {
     {
         let running = self.start();
         let stopping = running.stopping.clone();
-        let serving = axum::serve(listener, running.router.clone())
+        let serving = axum::serve(Joining(listener), running.router.clone())
             .with_graceful_shutdown(async move { stopping.cancelled().await });
         let (drained, served) = tokio::join!(
             async {
