@@ -21,9 +21,9 @@ use crate::{
     tool::{Tool, Tools, builtin},
 };
 
-mod patient;
+mod connection;
 
-use patient::Patient;
+use connection::Connections;
 
 /// How often a draining server looks whether the last generation has ended.
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -127,7 +127,7 @@ impl Server {
     {
         let running = self.start();
         let stopping = running.stopping.clone();
-        let serving = axum::serve(Patient(listener), running.router.clone())
+        let serving = axum::serve(Connections(listener), running.router.clone())
             .with_graceful_shutdown(async move { stopping.cancelled().await });
         let (drained, served) = tokio::join!(
             async {

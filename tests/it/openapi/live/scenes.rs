@@ -188,6 +188,7 @@ pub(super) async fn mistakes(observer: &Observer) {
         assert_eq!(observer.answered("GET", path, answer).code(), "not_acceptable");
     }
     for (method, path) in [("PUT", control.as_str()), ("GET", "/v1/nothing")] {
-        observer.codes.borrow_mut().insert(observer.client.request(method, path, &[], b"").await.code());
+        let code = observer.client.request(method, path, &[], b"").await.code();
+        observer.codes.borrow_mut().insert(code);
     }
 }
