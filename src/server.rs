@@ -21,7 +21,7 @@ use crate::{
     tool::{Tool, Tools, builtin},
 };
 
-mod connection;
+pub mod connection;
 
 use connection::Connections;
 
@@ -150,7 +150,8 @@ impl Server {
 
 /// A server that serves.
 pub struct Running {
-    /// Every route, for a listener or for a place in another axum application.
+    /// Every route, for a listener or for a place in another axum application. An application that serves it itself
+    /// wraps its listener in [`Connections`], so that a command counts although its client leaves right after it.
     pub router: Router,
     registry: Arc<Registry>,
     stopping: CancellationToken,

@@ -21,7 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const JOINED_MAX_BYTES: usize = 1024;
 
 /// A listener of such connections.
-pub(super) struct Connections<L>(pub(super) L);
+#[derive(Debug)]
+pub struct Connections<L>(pub L);
 
 impl<L: Listener> Listener for Connections<L> {
     type Io = Connection<L::Io>;
@@ -38,7 +39,8 @@ impl<L: Listener> Listener for Connections<L> {
 }
 
 /// One connection.
-pub(super) struct Connection<T> {
+#[derive(Debug)]
+pub struct Connection<T> {
     io: T,
     end_seen: bool,
 }
