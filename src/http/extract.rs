@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::error::Problem;
 use crate::{
     command::{is_json_object, json_depth},
-    id::{EventId, SessionKey, Tenant},
+    id::{EventId, InvalidId, SessionKey, Tenant},
     spec::clip,
 };
 
@@ -105,8 +105,13 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(explain)
 }
 
-/// A cursor from the `Last-Event-ID` header, which a browser sends on its own, or else from the query.
-pub(super) fn cursor_text<'a>(headers: &'a HeaderMap, after: Option<&'a str>) -> Result<Option<&'a str>, Problem> {
+/// A cursor from the `Last-Event-ID` header, which a browser sends on its own, or else from the query. Both are read:
+/// a wrong `after` is not found out only when a browser comes back without a header.
+pub(super) fn cursor_with<T>(
+    headers: &HeaderMap,
+    after: Option<&str>,
+    parse: impl Fn(&str) -> Result<T, Problem>,
+) -> Result<Option<T>, Problem> {
     let bad = |detail: &str| Problem::new("bad_cursor", detail);
     let mut values = headers.get_all("last-event-id").iter();
     let header = values.next();
@@ -114,13 +119,16 @@ pub(super) fn cursor_text<'a>(headers: &'a HeaderMap, after: Option<&'a str>) ->
         return Err(bad("there are two Last-Event-ID headers"));
     }
     let header = header.map(|value| value.to_str().map_err(|_| bad("Last-Event-ID is not ASCII"))).transpose()?;
-    Ok(header.filter(|text| !text.is_empty()).or(after.filter(|text| !text.is_empty())))
+    let parse = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(&parse).transpose();
+    let (header, after) = (parse(header)?, parse(after)?);
+    Ok(header.or(after))
 }
 
 /// The same, as the cursor of one session.
 pub(super) fn cursor(headers: &HeaderMap, after: Option<&str>) -> Result<Option<EventId>, Problem> {
-    let text = cursor_text(headers, after)?;
-    text.map(|text| text.parse::<EventId>().map_err(|error| Problem::new("bad_cursor", error.to_string()))).transpose()
+    cursor_with(headers, after, |text| {
+        text.parse().map_err(|error: InvalidId| Problem::new("bad_cursor", error.to_string()))
+    })
 }
 
 /// Which of the two forms of a stream a client takes.

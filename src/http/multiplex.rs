@@ -66,7 +66,7 @@ pub(super) async fn events(
     if sessions.len() > SESSIONS_MAX {
         return Err(Problem::new("bad_request", format!("sessions is at most {SESSIONS_MAX} ids")));
     }
-    let cursors = parse_cursor(extract::cursor_text(&headers, query.after.as_deref())?)?;
+    let cursors = extract::cursor_with(&headers, query.after.as_deref(), parse_cursor)?.unwrap_or_default();
     let from = query.from.unwrap_or_default();
     let mut parts = SelectAll::new();
     let mut positions = Vec::new();
@@ -104,10 +104,9 @@ enum Part {
     Gone,
 }
 
-fn parse_cursor(text: Option<&str>) -> Result<Vec<(SessionId, EventId)>, Problem> {
+fn parse_cursor(text: &str) -> Result<Vec<(SessionId, EventId)>, Problem> {
     let bad = || Problem::new("bad_cursor", "the cursor is SESSION@EPOCH.SEQ for each session, with commas");
-    text.into_iter()
-        .flat_map(|text| text.split(','))
+    text.split(',')
         .map(|entry| {
             let (session, cursor) = entry.split_once('@').ok_or_else(bad)?;
             Ok((session.parse().map_err(|_| bad())?, cursor.parse().map_err(|_| bad())?))

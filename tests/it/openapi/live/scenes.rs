@@ -183,6 +183,12 @@ pub(super) async fn mistakes(observer: &Observer) {
     ] {
         assert_eq!(observer.get(&path).await.code(), code, "{path}");
     }
+    // A wrong `after` is wrong with a right header, too.
+    for (path, cursor) in [(events.as_str(), "k7q2mx.1"), ("/v1/events", "taken@k7q2mx.1")] {
+        let path = format!("{path}?after=null{}", if path == events { "" } else { "&sessions=taken" });
+        let answer = observer.client.request("GET", &path, &[("last-event-id", cursor)], b"").await;
+        assert_eq!(observer.answered("GET", &path, answer).code(), "bad_cursor");
+    }
     for path in [events.as_str(), "/v1/events?sessions=a"] {
         let answer = observer.client.request("GET", path, &[("accept", "image/png")], b"").await;
         assert_eq!(observer.answered("GET", path, answer).code(), "not_acceptable");
