@@ -358,6 +358,11 @@ pub fn json_depth(bytes: &[u8]) -> usize {
     deepest
 }
 
+/// Whether JSON text is an object, by its first byte.
+pub fn is_json_object(json: &[u8]) -> bool {
+    json.trim_ascii_start().first() == Some(&b'{')
+}
+
 impl Command {
     /// Reads one command from untrusted bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, CommandError> {
@@ -376,6 +381,11 @@ impl Command {
             serde_json::error::Category::Data => CommandError::Invalid(clip(&error.to_string(), 256).to_owned()),
             _ => CommandError::BadJson(clip(&error.to_string(), 256).to_owned()),
         };
+        // Serde would also read the fields from a list, in the order in which they are declared here.
+        if !is_json_object(bytes) {
+            let _any: serde::de::IgnoredAny = serde_json::from_slice(bytes).map_err(explain)?;
+            return Err(CommandError::Invalid("a command is a JSON object".into()));
+        }
         let tag: Tag = serde_json::from_slice(bytes).map_err(explain)?;
         if !tag.kind.as_ref().and_then(Value::as_str).is_some_and(|kind| KINDS.contains(&kind)) {
             return Err(CommandError::UnknownType);
@@ -467,66 +477,4 @@ impl Command {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn code(text: &str) -> &'static str {
-        Command::decode(text.as_bytes()).unwrap_err().code()
-    }
-
-    #[test]
-    fn the_shortest_commands_have_defaults() {
-        assert_eq!(Command::decode(br#"{"type":"cancel"}"#).unwrap(), Command::Cancel(Cancel::default()));
-        let Command::Steer(steer) = Command::decode(br#"{"type":"steer","content":"x"}"#).unwrap() else { panic!() };
-        assert_eq!((steer.when, steer.if_idle), (SteerWhen::Now, IfIdle::Start));
-    }
-
-    #[test]
-    fn what_is_not_a_command_is_named() {
-        assert_eq!(code(""), "bad_json");
-        assert_eq!(code(r#"{"type":"cancel""#), "bad_json");
-        assert_eq!(code(r#"{"type":"cancel"} {}"#), "bad_json");
-        assert_eq!(code("\u{feff}{\"type\":\"cancel\"}"), "bad_json");
-        assert_eq!(code(r#"{"type":"cancel","reason":"\ud800"}"#), "bad_json");
-        assert_eq!(code(r#"[]"#), "invalid_command");
-        assert_eq!(code(r#"{}"#), "unknown_type");
-        assert_eq!(code(r#"{"type":"explode"}"#), "unknown_type");
-        assert_eq!(code(r#"{"type":7}"#), "unknown_type");
-        assert_eq!(code(r#"{"type":"cancel","type":"cancel"}"#), "invalid_command");
-        assert_eq!(code(r#"{"type":"cancel","mode":"stop","mode":"stop"}"#), "invalid_command");
-        assert_eq!(code(r#"{"type":"steer"}"#), "invalid_command");
-        assert_eq!(code(r#"{"type":"steer","content":"  "}"#), "invalid_command");
-        assert_eq!(code(r#"{"type":"cancel","command_id":""}"#), "invalid_command");
-        assert_eq!(code(r#"{"type":"cancel","command_id":5}"#), "invalid_command");
-        assert_eq!(code(r#"{"type":"approve","approval_id":"a","scope":"allow"}"#), "invalid_command");
-        assert_eq!(code(r#"{"type":"tool_result","call_id":"a"}"#), "invalid_command");
-        assert_eq!(code(r#"{"type":"tool_result","call_id":"a","output":1,"error":"x"}"#), "invalid_command");
-        assert_eq!(code(&format!(r#"{{"type":"steer","content":"{}"}}"#, "a".repeat(20_000))), "payload_too_large");
-        assert_eq!(code(&"x".repeat(COMMAND_BYTES_MAX + 1)), "payload_too_large");
-        assert_eq!(code(&format!(r#"{{"type":"cancel","x":{}}}"#, "[".repeat(200))), "too_deep");
-        let error = Command::decode(br#"{"type":"cancel","run":"x"}"#).unwrap_err();
-        assert!(error.to_string().contains("unknown field `run`"), "{error}");
-    }
-
-    #[test]
-    fn a_null_output_is_an_output() {
-        let Command::ToolResult(t) = Command::decode(br#"{"type":"tool_result","call_id":"a","output":null}"#).unwrap()
-        else {
-            panic!()
-        };
-        assert_eq!(t.output, Some(Value::Null));
-    }
-
-    #[test]
-    fn the_fingerprint_ignores_the_id_and_spelled_out_defaults() {
-        let of = |text: &str| Command::decode(text.as_bytes()).unwrap().digest();
-        assert_eq!(of(r#"{"type":"cancel","command_id":"a"}"#), of(r#"{"mode":"stop","type":"cancel"}"#));
-        assert_ne!(of(r#"{"type":"cancel"}"#), of(r#"{"type":"cancel","mode":"rollback"}"#));
-    }
-
-    #[test]
-    fn brackets_in_strings_are_not_depth() {
-        assert_eq!(json_depth(br#"{"a":"[[[\"[[","b":[{}]}"#), 3);
-        assert_eq!(json_depth(b"]]]]{"), 1);
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::registry;
+use crate::{provider::openai, registry};
 
 /// The configuration of a server.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -31,6 +31,45 @@ pub struct Upstream {
     /// Name of the environment variable that holds its key. A key itself is never in the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_env: Option<String>,
+    /// Seconds to connect, TLS included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect_timeout_s: Option<u64>,
+    /// Seconds from then to the headers. A busy llama.cpp sends none before a slot is free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers_timeout_s: Option<u64>,
+    /// Seconds from the headers to the first event with data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_event_timeout_s: Option<u64>,
+    /// Seconds from one event with data to the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stall_timeout_s: Option<u64>,
+}
+
+impl Upstream {
+    /// An upstream with the usual limits.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            api_key_env: None,
+            connect_timeout_s: None,
+            headers_timeout_s: None,
+            first_event_timeout_s: None,
+            stall_timeout_s: None,
+        }
+    }
+
+    /// The adapter's bounds.
+    pub fn limits(&self) -> openai::Limits {
+        let usual = openai::Limits::default();
+        let seconds = |set: Option<u64>, usual| set.map_or(usual, Duration::from_secs);
+        openai::Limits {
+            connect: seconds(self.connect_timeout_s, usual.connect),
+            headers: seconds(self.headers_timeout_s, usual.headers),
+            first_event: seconds(self.first_event_timeout_s, usual.first_event),
+            between_events: seconds(self.stall_timeout_s, usual.between_events),
+            ..usual
+        }
+    }
 }
 
 /// Bounds of the process and of each session.
@@ -98,8 +137,7 @@ impl Config {
         let bad =
             || ConfigError(format!("--upstream {text}: write NAME=URL, for instance local=http://127.0.0.1:8080/v1"));
         let (name, url) = text.split_once('=').ok_or_else(bad)?;
-        let upstream = Upstream { url: url.trim().to_owned(), api_key_env: None };
-        self.upstreams.insert(name.trim().to_owned(), upstream);
+        self.upstreams.insert(name.trim().to_owned(), Upstream::new(url.trim()));
         Ok(())
     }
 
@@ -131,6 +169,10 @@ impl Config {
             }
             if !(upstream.url.starts_with("http://") || upstream.url.starts_with("https://")) {
                 return fail(format!("upstream {name}: {:?} is not an http:// or https:// URL", upstream.url));
+            }
+            let openai::Limits { connect, headers, first_event, between_events, .. } = upstream.limits();
+            if [connect, headers, first_event, between_events].contains(&Duration::ZERO) {
+                return fail(format!("upstream {name}: a timeout is at least 1 second"));
             }
         }
         let Limits { sessions_max, steps_max, attempts_max, step_max_s, pending_max, receipts_max, events_max } =

@@ -7,7 +7,7 @@ use axum::{
     Router,
     http::{HeaderName, HeaderValue, Method, Uri, header},
     response::Response,
-    routing::{any, get, post},
+    routing::{get, post},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -41,6 +41,16 @@ impl App {
     async fn open(&self, key: &SessionKey) -> Result<Handle, Problem> {
         Ok(self.registry.open(key).await?)
     }
+
+    /// Does `work` to its end, in a task of its own: a handler's future is dropped when its client leaves, and what a
+    /// client has asked for whole must not be done by half, or not at all because it did not wait for the answer.
+    async fn whole<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let done = self.tracker.spawn(work).await;
+        done.unwrap_or_else(|_| Err(Problem::new("internal", "the request could not be handled")))
+    }
 }
 
 /// Who gives a command, until credentials name someone.
@@ -52,7 +62,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/sessions", post(sessions::create).get(sessions::list))
         .route("/v1/sessions/{session_id}", get(sessions::read).delete(sessions::delete))
         .route("/v1/sessions/{session_id}/events", get(events::events))
-        .route("/v1/sessions/{session_id}/ws", any(ws::upgrade))
+        .route("/v1/sessions/{session_id}/ws", get(ws::upgrade))
         .route("/v1/sessions/{session_id}/control", post(control::control))
         .route("/v1/events", get(multiplex::events))
         .route("/v1/models", get(meta::models))

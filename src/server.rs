@@ -21,9 +21,9 @@ use crate::{
     tool::{Tool, Tools, builtin},
 };
 
-mod socket;
+mod connection;
 
-use socket::Joining;
+use connection::Connections;
 
 /// How often a draining server looks whether the last generation has ended.
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -62,6 +62,7 @@ impl Server {
             }
             let mut adapter = openai::Config::new(name, &upstream.url);
             adapter.api_key = key.map(Secret::new);
+            adapter.limits = upstream.limits();
             let provider = OpenAi::new(adapter).map_err(|error| ConfigError(error.to_string()))?;
             providers.insert(name.clone(), Arc::new(provider));
         }
@@ -126,7 +127,7 @@ impl Server {
     {
         let running = self.start();
         let stopping = running.stopping.clone();
-        let serving = axum::serve(Joining(listener), running.router.clone())
+        let serving = axum::serve(Connections(listener), running.router.clone())
             .with_graceful_shutdown(async move { stopping.cancelled().await });
         let (drained, served) = tokio::join!(
             async {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 /// Everything of a session that is fixed when it is created. Stored in `session.created`.
@@ -59,8 +59,20 @@ pub struct Params {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_per_second: Option<f64>,
     /// Extra fields per provider name, passed on as they are.
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "extras")]
     pub extra: BTreeMap<String, Map<String, Value>>,
+}
+
+/// What is not one of the common parameters is an object of a provider's, or a mistake that is named.
+fn extras<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, Map<String, Value>>, D::Error> {
+    let object = |(name, value): (String, Value)| match value {
+        Value::Object(extra) => Ok((name, extra)),
+        _ => Err(serde::de::Error::custom(format_args!(
+            "unknown parameter `{}`; a provider's own parameters are an object under its name",
+            clip(&name, 64)
+        ))),
+    };
+    BTreeMap::<String, Value>::deserialize(d)?.into_iter().map(object).collect()
 }
 
 impl Params {
@@ -258,7 +270,8 @@ mod tests {
         let params: Params = serde_json::from_value(json!({"temperature": 1.0, "local": {"top_k": 5}})).unwrap();
         assert_eq!(params.check(["local"].into_iter()), Ok(()));
         assert!(params.check(["demo"].into_iter()).unwrap_err().contains("params.local"));
-        assert!(serde_json::from_value::<Params>(json!({"temprature": 1.0})).is_err());
+        let error = serde_json::from_value::<Params>(json!({"temprature": 1.0})).unwrap_err();
+        assert!(error.to_string().contains("`temprature`"), "{error}");
     }
 
     #[test]

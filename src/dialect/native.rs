@@ -92,9 +92,15 @@ pub fn join(frames: &[Frame]) -> Bytes {
 }
 
 /// A frame on a stream of several sessions: the same JSON with `session_id` in front, under a cursor for all of them.
+/// The one event that names its session by itself is left as it is: a name twice in one object is read in two ways.
 pub fn multiplexed(session: &SessionId, cursor: &str, frame: &Frame, out: &mut Vec<u8>) {
     let (json, kind) = (frame.json(), frame.kind());
-    write!(out, "id: {cursor}\nevent: {kind}\ndata: {{\"session_id\":\"{session}\",").expect("memory takes every byte");
-    out.extend_from_slice(&json[1..]);
+    write!(out, "id: {cursor}\nevent: {kind}\ndata: ").expect("memory takes every byte");
+    if kind == "session.created" {
+        out.extend_from_slice(&json);
+    } else {
+        write!(out, "{{\"session_id\":\"{session}\",").expect("memory takes every byte");
+        out.extend_from_slice(&json[1..]);
+    }
     out.extend_from_slice(b"\n\n");
 }

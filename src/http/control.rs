@@ -1,7 +1,7 @@
 //! `POST /v1/sessions/{id}/control`: one command, answered with its receipt.
 
 use axum::{
-    extract::State,
+    extract::{FromRequest as _, Request, State},
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
@@ -35,12 +35,18 @@ pub(super) async fn give(handle: &Handle, command: Command) -> Result<Receipt, P
 pub(super) async fn control(
     State(app): State<App>,
     Session(key): Session,
-    headers: HeaderMap,
-    JsonBytes(body): JsonBytes<COMMAND_BYTES_MAX>,
+    request: Request,
 ) -> Result<Response, Problem> {
-    let command = with_idempotency_key(Command::decode(&body)?, &headers)?;
-    let handle = app.open(&key).await?;
-    Ok(axum::Json(give(&handle, command).await?).into_response())
+    let work = {
+        let app = app.clone();
+        async move {
+            let headers = request.headers().clone();
+            let JsonBytes(body) = JsonBytes::<COMMAND_BYTES_MAX>::from_request(request, &()).await?;
+            let command = with_idempotency_key(Command::decode(&body)?, &headers)?;
+            give(&app.open(&key).await?, command).await
+        }
+    };
+    Ok(axum::Json(app.whole(work).await?).into_response())
 }
 
 /// `Idempotency-Key` is the `command_id` of those who set it in a client library.

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::Problem;
 use crate::{
-    command::json_depth,
+    command::{is_json_object, json_depth},
     id::{EventId, SessionKey, Tenant},
     spec::clip,
 };
@@ -90,13 +90,19 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if json_depth(bytes) > BODY_DEPTH_MAX {
         return Err(Problem::new("too_deep", format!("the body is nested at most {BODY_DEPTH_MAX} deep")));
     }
-    serde_json::from_slice(bytes).map_err(|error| {
+    let explain = |error: serde_json::Error| {
         let code = match error.classify() {
             serde_json::error::Category::Data => "invalid_request",
             _ => "bad_json",
         };
         Problem::new(code, clip(&error.to_string(), 256))
-    })
+    };
+    // Serde would also read the fields from a list.
+    if !is_json_object(bytes) {
+        let _any: serde::de::IgnoredAny = serde_json::from_slice(bytes).map_err(explain)?;
+        return Err(Problem::new("invalid_request", "the body is a JSON object"));
+    }
+    serde_json::from_slice(bytes).map_err(explain)
 }
 
 /// A cursor from the `Last-Event-ID` header, which a browser sends on its own, or else from the query.

@@ -1,8 +1,8 @@
 //! Create, list, read, delete.
 
 use axum::{
-    extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    extract::{FromRequest as _, Request, State},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Deserializer, de};
@@ -106,20 +106,20 @@ impl From<Create> for NewSession {
 }
 
 /// `POST /v1/sessions`
-pub(super) async fn create(
-    State(app): State<App>,
-    headers: HeaderMap,
-    JsonBytes(body): JsonBytes<CREATE_BYTES_MAX>,
-) -> Result<Response, Problem> {
-    let form = extract::form(&headers, Form::Json)?;
-    let create: Create = extract::parse(&body)?;
-    let handle = app.registry.create(Tenant::default(), create.into()).await?;
+pub(super) async fn create(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    let form = extract::form(request.headers(), Form::Json)?;
+    let registry = app.registry.clone();
+    let work = async move {
+        let JsonBytes(body) = JsonBytes::<CREATE_BYTES_MAX>::from_request(request, &()).await?;
+        let create: Create = extract::parse(&body)?;
+        Ok(registry.create(Tenant::default(), create.into()).await?)
+    };
+    let handle = app.whole(work).await?;
     let session = handle.key().session.clone();
     let name = HeaderValue::from_str(session.as_str()).expect("a session id is ASCII");
     let location = HeaderValue::from_str(&format!("/v1/sessions/{session}")).expect("a session id is ASCII");
     let named = [(HeaderName::from_static("steerage-session"), name), (header::LOCATION, location)];
     if form == Form::Sse {
-        // The reader is made before anything is awaited: nobody who only creates and streams can miss a thing.
         let stream = events::stream(&app, handle, Start::After(Seq::ZERO), Until::Idle);
         return Ok((named, stream).into_response());
     }
@@ -158,6 +158,10 @@ pub(super) async fn read(State(app): State<App>, Session(key): Session) -> Resul
 
 /// `DELETE /v1/sessions/{session_id}`
 pub(super) async fn delete(State(app): State<App>, Session(key): Session) -> Result<StatusCode, Problem> {
-    app.open(&key).await?.delete().await?;
+    let work = {
+        let app = app.clone();
+        async move { Ok(app.open(&key).await?.delete().await?) }
+    };
+    app.whole(work).await?;
     Ok(StatusCode::NO_CONTENT)
 }

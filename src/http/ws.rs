@@ -9,7 +9,7 @@ use axum::{
         FromRequest as _, Request, State, WebSocketUpgrade,
         ws::{CloseFrame, Message, Utf8Bytes, WebSocket},
     },
-    http::{Method, StatusCode},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -23,6 +23,8 @@ use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
+
+use tokio_tungstenite::tungstenite::{Error as WsError, error::ProtocolError};
 
 use super::{
     App,
@@ -53,7 +55,10 @@ const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// Close codes: RFC 6455 §7.4.1, and our own from 4000 on.
 mod close {
     pub(super) const NORMAL: u16 = 1000;
+    pub(super) const PROTOCOL: u16 = 1002;
     pub(super) const UNSUPPORTED: u16 = 1003;
+    pub(super) const NOT_UTF8: u16 = 1007;
+    pub(super) const TOO_BIG: u16 = 1009;
     pub(super) const SERVICE_RESTART: u16 = 1012;
     pub(super) const MISTAKES: u16 = 4400;
     pub(super) const SILENT: u16 = 4408;
@@ -66,16 +71,13 @@ pub(super) struct WsQuery {
     from: Option<From>,
 }
 
-/// The handler. Any method is routed here, so that a plain request is told what to do.
+/// The handler. A plain request is told what to do.
 pub(super) async fn upgrade(
     State(app): State<App>,
     Session(key): Session,
     Params(query): Params<WsQuery>,
     request: Request,
 ) -> Result<Response, Problem> {
-    if request.method() != Method::GET {
-        return Err(Problem::new("method_not_allowed", "open a WebSocket with GET"));
-    }
     let cursor = extract::cursor(request.headers(), query.after.as_deref())?;
     let upgrade = WebSocketUpgrade::from_request(request, &app).await.map_err(|rejection| {
         match rejection.into_response().status() {
@@ -101,6 +103,7 @@ async fn serve(app: App, handle: Handle, start: Start, socket: WebSocket) {
     let reading = read(handle.clone(), stream, answers);
     let writing = write(&app, handle, start, &mut sink, answered);
     let code = tokio::select! {
+        biased;
         code = reading => code,
         code = writing => code,
     };
@@ -119,7 +122,7 @@ async fn read(handle: Handle, mut stream: SplitStream<WebSocket>, answers: mpsc:
     let (mut mistakes, mut counted_since) = (0, Instant::now());
     loop {
         let message = tokio::select! {
-            message = timeout(SILENCE_MAX, stream.next()) => message,
+            biased;
             Some(answer) = waiting.next(), if !waiting.is_empty() => {
                 // A writer that has ended ends this side, too.
                 if answers.send(answer).await.is_err() {
@@ -127,10 +130,12 @@ async fn read(handle: Handle, mut stream: SplitStream<WebSocket>, answers: mpsc:
                 }
                 continue;
             }
+            message = timeout(SILENCE_MAX, stream.next()) => message,
         };
         let text = match message {
             Err(_) => return Some((close::SILENT, "no sign of life")),
-            Ok(None | Some(Err(_))) => return None,
+            Ok(None) => return None,
+            Ok(Some(Err(error))) => return broken(error),
             Ok(Some(Ok(Message::Close(_)))) => return Some((close::NORMAL, "bye")),
             Ok(Some(Ok(Message::Binary(_)))) => return Some((close::UNSUPPORTED, "commands are JSON text")),
             Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => continue,
@@ -157,6 +162,17 @@ async fn read(handle: Handle, mut stream: SplitStream<WebSocket>, answers: mpsc:
         if answers.send(error_message(&problem)).await.is_err() {
             return None;
         }
+    }
+}
+
+/// How a socket ends whose peer does not keep to the protocol. One that broke off hears nothing.
+fn broken(error: axum::Error) -> Ending {
+    match error.into_inner().downcast_ref::<WsError>()? {
+        WsError::Capacity(_) => Some((close::TOO_BIG, "a command is at most 65536 bytes")),
+        WsError::Utf8(_) => Some((close::NOT_UTF8, "text is UTF-8")),
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+        WsError::Protocol(_) => Some((close::PROTOCOL, "this is not the WebSocket protocol")),
+        _ => None,
     }
 }
 

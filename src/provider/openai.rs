@@ -83,7 +83,8 @@ impl Config {
 pub struct Limits {
     /// To connect, TLS included.
     pub connect: Duration,
-    /// From then to the headers of the answer. Some servers read the whole prompt first.
+    /// From then to the headers of the answer. Some servers read the whole prompt first, and llama.cpp sends nothing
+    /// at all before a slot is free, hence the patience.
     pub headers: Duration,
     /// From the headers to the first event with data. Some servers read the prompt only now.
     pub first_event: Duration,
@@ -96,11 +97,11 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 5 s, 30 s, 60 s, 60 s, 5 s; 32 MiB, which is some 150,000 events of the usual size.
+    /// 5 s, 120 s, 60 s, 60 s, 5 s; 32 MiB, which is some 150,000 events of the usual size.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
-            headers: Duration::from_secs(30),
+            headers: Duration::from_secs(120),
             first_event: Duration::from_secs(60),
             between_events: Duration::from_secs(60),
             after_finish: Duration::from_secs(5),

@@ -9,8 +9,11 @@ use crate::{
     env::Millis,
     event::{Block, Event, FailureCode, FinishReason, ToolFailure, Usage},
     id::{CallId, MessageId},
-    provider::Delta,
+    provider::{Delta, ProviderError, Retry},
 };
+
+/// Longest pause before another attempt that we grant an upstream; one that asks for more has failed.
+const RETRY_AFTER_MAX_MS: u64 = 60_000;
 
 /// The answer of one model call while it is being written.
 #[derive(Debug)]
@@ -55,7 +58,18 @@ impl State {
             Delta::Reasoning { text, lossy } => self.text(BlockKind::Reasoning, text, lossy, now, out),
             Delta::ToolCall { index, id, name } => self.begin_call(index, id, name, now, out),
             Delta::Arguments { index, fragment } => self.arguments(index, fragment, now, out),
-            Delta::End { finish_reason, usage, warning } => self.end(finish_reason, usage, warning, now, out),
+            Delta::End { finish_reason: FinishReason::Error, .. } => {
+                let message = "the upstream ended its answer with an error";
+                self.upstream_failed(ProviderError::fatal(FailureCode::UpstreamError, message), now, out);
+            }
+            Delta::End { finish_reason, usage, warning } => {
+                // Only this machine cuts: whatever a provider of its own making means by these, its answer is whole.
+                let finish_reason = match finish_reason {
+                    FinishReason::Steered | FinishReason::Cancelled => FinishReason::Other,
+                    reason => reason,
+                };
+                self.end(finish_reason, usage, warning, now, out);
+            }
         }
     }
 
@@ -123,7 +137,7 @@ impl State {
         }
         // Some upstreams count their ids from 0 in every answer: within a session a name stands for one call.
         let taken = given.filter(|id| self.fold.conversation.call(id).is_none());
-        let call_id = taken.unwrap_or_else(|| self.name("call"));
+        let call_id = taken.unwrap_or_else(|| self.name_but("call", |id| self.fold.conversation.call(id).is_some()));
         let block = self.fold.last_block + 1;
         let Some(answer) = &mut self.answer else { return };
         answer.begun = true;
@@ -199,5 +213,36 @@ impl State {
                 self.fail_call(call.call_id, ToolFailure::Error, message, now, out);
             }
         }
+    }
+
+    pub(super) fn upstream_failed(&mut self, error: ProviderError, now: Millis, out: &mut Out) {
+        let Some(answer) = &self.answer else { return };
+        let attempt = self.fold.run.as_ref().map_or(1, |run| run.attempt);
+        // Another attempt only while nothing of this one has been shown: else the reader would see it twice.
+        let pause = match error.retry {
+            _ if answer.begun() || attempt >= self.limits.attempts_max => None,
+            Retry::Never => None,
+            Retry::Soon => Some(self.back_off(attempt)),
+            Retry::After(pause) => {
+                let asked = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                (asked <= RETRY_AFTER_MAX_MS).then(|| asked.max(self.back_off(attempt)))
+            }
+        };
+        match pause {
+            Some(pause) => {
+                self.end_step(FinishReason::Error, None, now, out);
+                self.retry_at = Some(Millis(now.0.saturating_add(pause)));
+            }
+            None => self.fail(error.code, error.message, now, out),
+        }
+    }
+
+    /// Milliseconds before the attempt after `attempt`: doubling from half a second, and up to half as much again,
+    /// different per session, so that sessions that failed together do not come back together.
+    fn back_off(&self, attempt: u32) -> u64 {
+        let base = 500u64 << (attempt - 1).min(6);
+        let spread =
+            self.fold.epoch().as_str().bytes().fold(self.fold.tail.0, |h, b| h * 31 % 1_000_003 + u64::from(b));
+        base + spread % (base / 2)
     }
 }

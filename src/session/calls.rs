@@ -22,6 +22,11 @@ const BY_SESSION_SCOPE: &str = "session_scope";
 const BY_SERVER: &str = "server";
 
 impl State {
+    /// A call ends without output.
+    pub(super) fn fail_call(&mut self, call_id: CallId, code: ToolFailure, message: &str, now: Millis, out: &mut Out) {
+        self.emit(Event::ToolFailed { call_id, code, message: message.to_owned() }, now, out);
+    }
+
     fn tool(&self, name: &str) -> Option<ToolSpec> {
         self.fold.spec.tools.iter().find(|tool| tool.name == name).cloned()
     }

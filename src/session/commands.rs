@@ -63,7 +63,8 @@ impl Pending {
 impl State {
     pub(super) fn command(&mut self, command: Command, by: String, ticket: Ticket, now: Millis, out: &mut Out) {
         let digest = command.digest();
-        let id = command.command_id().cloned().unwrap_or_else(|| self.name("cmd"));
+        let minted = || self.name_but("cmd", |id| self.fold.receipts.contains_key(id));
+        let id = command.command_id().cloned().unwrap_or_else(minted);
         if let Some(first) = self.fold.receipts.get(&id) {
             let mut receipt = first.receipt.clone();
             let reply = if first.digest == digest {
@@ -130,6 +131,18 @@ impl State {
         let run = self.fold.run.as_ref();
         let (run_id, step) = (run.map(|run| run.run_id.clone()), run.map(|run| run.step).filter(|step| *step > 0));
         self.emit(Event::CommandApplied { command_id, kind, by, digest, run_id, step }, now, out);
+    }
+
+    /// At the boundary of a model call: the steers that waited for it are said, in order. Tells whether there were any.
+    pub(super) fn say_steers(&mut self, now: Millis, out: &mut Out) -> bool {
+        let due = |pending: &&super::fold::Pending| pending.when != SteerWhen::NextRun;
+        let due: Vec<_> = self.fold.pending.iter().filter(due).cloned().collect();
+        let any = !due.is_empty();
+        for steer in due {
+            self.add_input(Role::User, steer.content, Some(steer.command_id.clone()), now, out);
+            self.applied(steer.command_id, steer.kind, steer.by, steer.digest, now, out);
+        }
+        any
     }
 
     fn wait(&mut self, asked: &Asked, content: String, when: SteerWhen, now: Millis, out: &mut Out) -> Decision {

@@ -183,9 +183,10 @@ impl Fold {
         self.terms.last().expect("a session has a term").0
     }
 
-    /// The cursor of the newest event.
+    /// The cursor of the newest event. A term that has written nothing yet has no cursors.
     pub fn last_event_id(&self) -> EventId {
-        EventId { epoch: self.epoch(), seq: self.tail }
+        let term = self.terms.iter().rev().find(|(_, first)| *first <= self.tail).expect("a session has a term");
+        EventId { epoch: term.0, seq: self.tail }
     }
 
     /// Takes in the event that follows the tail.

@@ -6,11 +6,11 @@
 
 use super::{answer::Answer, fold::Fold};
 use crate::{
-    command::{CancelMode, Command, CommandKind, Receipt, SteerWhen},
+    command::{CancelMode, Command, CommandKind, Receipt},
     env::Millis,
-    event::{CloseReason, Event, FailureCode, FinishReason, Role, ToolFailure, Trigger, WithdrawReason},
+    event::{CloseReason, Event, FailureCode, FinishReason, Role, Trigger, WithdrawReason},
     id::{CallId, CommandId, Epoch, EventId, RunId},
-    provider::{Delta, Prompt, ProviderError, Retry},
+    provider::{Delta, Prompt, ProviderError},
     tool::ToolCall,
 };
 
@@ -44,8 +44,6 @@ impl Default for Limits {
     }
 }
 
-/// Longest pause before another attempt that we grant an upstream; one that asks for more has failed.
-const RETRY_AFTER_MAX_MS: u64 = 60_000;
 /// Events that are kept free below the limit, so that what is open can always be closed in order.
 const EVENTS_RESERVE: u64 = 1_000;
 
@@ -164,7 +162,7 @@ pub struct State {
     /// The answer being written; `None` while no model call is open.
     pub(super) answer: Option<Answer>,
     /// When the next attempt begins, while one is waited for.
-    retry_at: Option<Millis>,
+    pub(super) retry_at: Option<Millis>,
     /// When the open model call has taken too long.
     step_ends_at: Millis,
     /// When a started tool, or a client's, has taken too long.
@@ -207,6 +205,13 @@ impl State {
         if self.closed {
             return;
         }
+        // What has expired is over before a client speaks of it, however late the timer is.
+        if matches!(input, Input::Command { .. }) && self.deadline().is_some_and(|at| at <= now) {
+            self.tick(now, out);
+        }
+        if self.closed {
+            return;
+        }
         match input {
             Input::Begin(inputs) => self.begin(inputs, now, out),
             Input::Command { command, by, ticket } => self.command(command, by, ticket, now, out),
@@ -216,7 +221,11 @@ impl State {
             Input::Tick => self.tick(now, out),
             Input::Readers(count) => self.unread_since = (count == 0).then_some(now),
             Input::Shutdown => self.fail(FailureCode::ServerShutdown, "the server was stopped".into(), now, out),
-            Input::TakenOver => self.fail(FailureCode::OwnerLost, "the run's process is gone".into(), now, out),
+            Input::TakenOver => {
+                self.fail(FailureCode::OwnerLost, "the run's process is gone".into(), now, out);
+                // A writer that was stopped in order has ended its run and left what waited.
+                self.start_next(now, out);
+            }
             Input::Delete => {
                 self.cancel_run(None, CancelMode::Stop, "session deleted".into(), now, out);
                 self.close(CloseReason::Deleted, now, out);
@@ -239,8 +248,9 @@ impl State {
     }
 
     fn unread_ends_at(&self) -> Option<Millis> {
-        self.fold.run.as_ref()?;
-        Some(self.unread_since?.after_seconds(self.fold.spec.on_disconnect?.cancel_after_s))
+        // A run that nobody read when it began has its own time: its client is about to come.
+        let since = self.unread_since?.max(self.fold.run.as_ref()?.started_at);
+        Some(since.after_seconds(self.fold.spec.on_disconnect?.cancel_after_s))
     }
 
     fn tick(&mut self, now: Millis, out: &mut Out) {
@@ -278,8 +288,21 @@ impl State {
 
     /// A name made of the next position: unique in the session, and in what may have been the session before.
     pub(super) fn name<T: std::str::FromStr<Err = crate::id::InvalidId>>(&self, kind: &str) -> T {
+        self.name_but(kind, |_| false)
+    }
+
+    /// The same where clients or upstreams give names, too, and may have given this one.
+    pub(super) fn name_but<T: std::str::FromStr<Err = crate::id::InvalidId>>(
+        &self,
+        kind: &str,
+        taken: impl Fn(&T) -> bool,
+    ) -> T {
         let EventId { epoch, seq } = self.next_id();
-        format!("{kind}_{epoch}_{seq}").parse().expect("short and printable by construction")
+        let first = format!("{kind}_{epoch}_{seq}");
+        let others = (2u32..).map(|n| format!("{first}_{n}"));
+        let mut names = std::iter::once(first.clone()).chain(others);
+        let parse = |name: String| name.parse().expect("short and printable by construction");
+        names.by_ref().map(parse).find(|name| !taken(name)).expect("some number is free")
     }
 
     /// Adds an event to the log.
@@ -382,37 +405,6 @@ impl State {
         self.end_step(finish_reason, None, now, out);
     }
 
-    fn upstream_failed(&mut self, error: ProviderError, now: Millis, out: &mut Out) {
-        let Some(answer) = &self.answer else { return };
-        let attempt = self.fold.run.as_ref().map_or(1, |run| run.attempt);
-        // Another attempt only while nothing of this one has been shown: else the reader would see it twice.
-        let pause = match error.retry {
-            _ if answer.begun() || attempt >= self.limits.attempts_max => None,
-            Retry::Never => None,
-            Retry::Soon => Some(self.back_off(attempt)),
-            Retry::After(pause) => {
-                let asked = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-                (asked <= RETRY_AFTER_MAX_MS).then(|| asked.max(self.back_off(attempt)))
-            }
-        };
-        match pause {
-            Some(pause) => {
-                self.end_step(FinishReason::Error, None, now, out);
-                self.retry_at = Some(Millis(now.0.saturating_add(pause)));
-            }
-            None => self.fail(error.code, error.message, now, out),
-        }
-    }
-
-    /// Milliseconds before the attempt after `attempt`: doubling from half a second, and up to half as much again,
-    /// different per session, so that sessions that failed together do not come back together.
-    fn back_off(&self, attempt: u32) -> u64 {
-        let base = 500u64 << (attempt - 1).min(6);
-        let spread =
-            self.fold.epoch().as_str().bytes().fold(self.fold.tail.0, |h, b| h * 31 % 1_000_003 + u64::from(b));
-        base + spread % (base / 2)
-    }
-
     /// Ends the running run with an error; what waits goes on.
     pub(super) fn fail(&mut self, code: FailureCode, message: String, now: Millis, out: &mut Out) {
         let Some(run) = &self.fold.run else { return };
@@ -481,23 +473,6 @@ impl State {
         self.start_run(trigger, now, out);
         self.applied(next.command_id, next.kind, next.by, next.digest, now, out);
         self.start_step(now, out);
-    }
-
-    /// At the boundary of a model call: the steers that waited for it are said, in order. Tells whether there were any.
-    pub(super) fn say_steers(&mut self, now: Millis, out: &mut Out) -> bool {
-        let due = |pending: &&super::fold::Pending| pending.when != SteerWhen::NextRun;
-        let due: Vec<_> = self.fold.pending.iter().filter(due).cloned().collect();
-        let any = !due.is_empty();
-        for steer in due {
-            self.add_input(Role::User, steer.content, Some(steer.command_id.clone()), now, out);
-            self.applied(steer.command_id, steer.kind, steer.by, steer.digest, now, out);
-        }
-        any
-    }
-
-    /// A call ends without output.
-    pub(super) fn fail_call(&mut self, call_id: CallId, code: ToolFailure, message: &str, now: Millis, out: &mut Out) {
-        self.emit(Event::ToolFailed { call_id, code, message: message.to_owned() }, now, out);
     }
 
     /// Whether a model call is open: what the world must agree with.

@@ -375,6 +375,11 @@ impl Task {
         let mut next = Some(first);
         let mut taken = 0;
         while let Some(delta) = next {
+            // Answered or failed: the connection has nothing left to say. The step below may ask for a new model call,
+            // which waits for the append and must not meet the old one.
+            if matches!(delta, None | Some(Err(_) | Ok(Delta::End { .. }))) {
+                self.upstream = None;
+            }
             let input = match delta {
                 Some(Ok(delta)) => Input::Delta(delta),
                 Some(Err(error)) => Input::UpstreamFailed(error),
@@ -385,13 +390,11 @@ impl Task {
             };
             self.step(input);
             taken += 1;
-            if !self.state.upstream_open() {
-                // Answered or failed: the connection has nothing left to say. (A new call waits for the append.)
-                self.upstream = None;
-            }
             next = match &mut self.upstream {
                 Some(upstream) if taken < DELTAS_AT_A_TIME => at_hand(upstream).await,
-                _ => None,
+                // One that never waits would keep everyone else from the thread, and Stop from the mailbox.
+                Some(_) => return tokio::task::yield_now().await,
+                None => None,
             };
         }
     }

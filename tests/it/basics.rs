@@ -60,3 +60,22 @@ async fn a_draining_server_tells_its_readers_to_come_back() {
     assert_eq!(drained, steerage::server::Drained::Whole);
     assert_eq!(rest.last().unwrap().event, "reconnect");
 }
+
+/// The end of one model call and the begin of the next are one step of the machine: the old stream's end must not be
+/// taken for the new one's.
+#[tokio::test(start_paused = true)]
+async fn what_waited_for_the_end_of_an_answer_gets_an_answer_of_its_own() {
+    let server = TestServer::start();
+    let client = server.client();
+    let session = client.create(json!({"model": "demo/story", "input": "go"})).await;
+    let next_step = json!({"type": "steer", "content": "and the sea?", "when": "next_step"});
+    assert_eq!(client.control(&session, next_step).await.json()["status"], "accepted");
+    let queued = json!({"type": "send", "content": "another one"});
+    assert_eq!(client.control(&session, queued).await.json()["status"], "accepted");
+    let mut stream = client.stream(&format!("/v1/sessions/{session}/events?until=idle"), &[]).await;
+    let events = stream.rest().await;
+    let ends = events.iter().map(|event| event.event.as_str()).filter(|kind| kind.starts_with("run."));
+    assert_eq!(ends.collect::<Vec<_>>(), ["run.started", "run.completed", "run.started", "run.completed"]);
+    let texts = events.iter().filter(|event| event.event == "text.ended").count();
+    assert_eq!(texts, 3, "the story, the sea, another one");
+}

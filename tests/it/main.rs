@@ -2,4 +2,20 @@
 
 mod support;
 
+mod approvals;
+mod badinput;
+mod badsocket;
 mod basics;
+mod bounds;
+mod cancel;
+mod chat;
+mod commands;
+mod examples;
+mod machine;
+mod openapi;
+mod provider;
+mod real_model;
+mod resume;
+mod sim;
+mod stores;
+mod tidy;

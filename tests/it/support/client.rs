@@ -42,6 +42,11 @@ impl Client {
         Self { dialer }
     }
 
+    /// What it connects with.
+    pub(crate) fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
     /// One request on a connection of its own, answered in full.
     pub(crate) async fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut stream = self.dialer.connect();

@@ -2,7 +2,12 @@
 
 pub(crate) mod client;
 pub(crate) mod pipe;
+pub(crate) mod script;
 pub(crate) mod server;
+pub(crate) mod socket;
+pub(crate) mod story;
+pub(crate) mod wire;
 
 pub(crate) use client::{Client, Sse, SseEvent};
 pub(crate) use server::TestServer;
+pub(crate) use story::Story;

@@ -1,0 +1,480 @@
+//! What the log may say: a model of its own, told every stored event, that panics at the first one that cannot be.
+//!
+//! It shares no code with the machine but the words. Its second half answers for the world: which prompt is due, which
+//! tool may run, which receipt is the right one.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use serde_json::Value;
+use steerage::{
+    command::{CancelMode, CommandKind, Status, SteerWhen},
+    digest::digest,
+    event::{ApprovalOutcome, Block, Event, Record, Role, ToolFailure},
+    frame::Encoder,
+    id::{ApprovalId, CallId, CommandId, Epoch, MessageId, RunId},
+    provider::{Message, Prompt},
+    session::{fold::Fold, state::Stamped},
+    spec::{Executor, ToolSpec},
+    tool::ToolCall,
+};
+
+#[derive(Clone, Debug, PartialEq)]
+enum Got {
+    Writing,
+    Ready,
+    Asked,
+    Allowed,
+    Runs,
+    Ended,
+}
+
+#[derive(Debug)]
+struct Call {
+    block: Block,
+    run: RunId,
+    name: String,
+    arguments: Option<Value>,
+    edited: Option<Value>,
+    got: Got,
+    approval: Option<ApprovalId>,
+    approved_digest: Option<String>,
+    ended_as_error: bool,
+    handed_over: u32,
+}
+
+#[derive(Debug)]
+struct Approval {
+    call: CallId,
+    name: String,
+    arguments: Value,
+    expires_at: steerage::env::Millis,
+    resolved: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    id: CommandId,
+    kind: CommandKind,
+    when: SteerWhen,
+    content: String,
+}
+
+#[derive(Debug)]
+struct Said {
+    id: MessageId,
+    role: Role,
+    text: String,
+    calls: Vec<CallId>,
+    rolled_back: bool,
+}
+
+/// The model of one session's log.
+pub(crate) struct Audit {
+    /// The log, folded as a reader or a successor would: from its records alone.
+    pub(crate) stored: Fold,
+    /// Whether records make the round trip through JSON first.
+    json: bool,
+    encoder: Encoder,
+    pub(crate) epoch: Epoch,
+    run: Option<RunId>,
+    ended: HashSet<RunId>,
+    step: Option<(u32, u32)>,
+    last_step: (u32, u32),
+    /// Whether the open attempt has shown something.
+    begun: bool,
+    text: Option<(Block, bool)>,
+    last_block: Block,
+    calls: BTreeMap<CallId, Call>,
+    approvals: BTreeMap<ApprovalId, Approval>,
+    waiting: Vec<Waiting>,
+    /// Of every command: position and status of its first record.
+    commands: HashMap<CommandId, (u64, Status)>,
+    said: Vec<Said>,
+    unanswered: Option<usize>,
+    run_begins: usize,
+    last_input: Option<(CommandId, String)>,
+    closed: bool,
+    /// What has happened at all, so that a test can tell that it tested something.
+    pub(crate) seen: BTreeSet<String>,
+    pub(crate) events: u64,
+}
+
+impl Audit {
+    pub(crate) fn new(created: &Stamped, json: bool) -> Self {
+        Self {
+            stored: Fold::begin(created.id, created.at, &created.event).expect("created"),
+            json,
+            encoder: Encoder::default(),
+            epoch: created.id.epoch,
+            run: None,
+            ended: HashSet::new(),
+            step: None,
+            last_step: (0, 0),
+            begun: false,
+            text: None,
+            last_block: 0,
+            calls: BTreeMap::new(),
+            approvals: BTreeMap::new(),
+            waiting: Vec::new(),
+            commands: HashMap::new(),
+            said: Vec::new(),
+            unanswered: None,
+            run_begins: 0,
+            last_input: None,
+            closed: false,
+            seen: BTreeSet::new(),
+            events: 1,
+        }
+    }
+
+    pub(crate) fn saw(&mut self, what: &str) {
+        if !self.seen.contains(what) {
+            self.seen.insert(what.to_owned());
+        }
+    }
+
+    fn tool(&self, name: &str) -> Option<&ToolSpec> {
+        self.stored.spec.tools.iter().find(|tool| tool.name == name)
+    }
+
+    /// Whether a model call is open.
+    pub(crate) fn step_open(&self) -> bool {
+        self.step.is_some()
+    }
+
+    pub(crate) fn run_open(&self) -> bool {
+        self.run.is_some()
+    }
+
+    /// Takes in the next stored event.
+    pub(crate) fn event(&mut self, stamped: &Stamped) {
+        let Stamped { id, at, event } = stamped;
+        assert!(!self.closed, "nothing follows session.closed: {event:?}");
+        assert_eq!(id.seq.0, self.stored.tail.0 + 1, "gapless");
+        assert_eq!(id.epoch, self.epoch, "the epoch of the term");
+        self.events += 1;
+        self.saw(event.kind());
+        if self.json {
+            let frame = self.encoder.encode(*id, *at, event);
+            let record = Record::decode(&frame.json()).expect("our own JSON");
+            assert_eq!(record.event, *event, "the round trip keeps everything");
+            let when = record.at_millis().unwrap_or_default();
+            assert_eq!(record.at.is_none(), event.is_delta());
+            self.stored.apply(record.id, when, &record.event);
+        } else {
+            self.stored.apply(*id, *at, event);
+        }
+        self.judge(stamped);
+    }
+
+    fn in_step(&mut self) -> RunId {
+        assert!(self.step.is_some(), "the model speaks while it is asked");
+        self.begun = true;
+        self.run.clone().expect("a step belongs to a run")
+    }
+
+    fn begin_block(&mut self, block: Block, message: &MessageId, text: bool) {
+        assert!(self.text.is_none(), "a block begins after the text before it has ended");
+        assert_eq!(block, self.last_block + 1, "blocks are counted");
+        self.last_block = block;
+        if text || self.said.last().is_none_or(|said| said.id != *message) {
+            let known = self.said.last().is_some_and(|said| said.id == *message);
+            assert!(known || self.said.iter().all(|said| said.id != *message), "a message is in one piece");
+            if !known {
+                let (id, role) = (message.clone(), Role::Assistant);
+                self.said.push(Said { id, role, text: String::new(), calls: Vec::new(), rolled_back: false });
+            }
+        }
+    }
+
+    fn judge(&mut self, Stamped { id, at, event }: &Stamped) {
+        let current =
+            |run: &RunId, audit: &Self| assert_eq!(audit.run.as_ref(), Some(run), "{event:?} of the open run");
+        match event {
+            Event::SessionCreated { .. } => panic!("a log begins once"),
+            Event::SessionClosed { .. } => {
+                assert!(self.run.is_none(), "a run ends before its session");
+                self.closed = true;
+            }
+            Event::InputAdded { message_id, role, content, command_id } => {
+                assert!(self.step.is_none(), "nobody speaks into an open model call");
+                if self.run.is_none() {
+                    self.unanswered.get_or_insert(self.said.len());
+                }
+                let (id, role, text) = (message_id.clone(), *role, content.clone());
+                self.said.push(Said { id, role, text, calls: Vec::new(), rolled_back: false });
+                self.last_input = command_id.clone().map(|id| (id, content.clone()));
+            }
+            Event::RunStarted { run_id, .. } => {
+                assert!(self.run.is_none(), "one run at a time");
+                assert!(!self.ended.contains(run_id), "a run begins once");
+                self.run_begins = self.unanswered.take().unwrap_or(self.said.len());
+                (self.run, self.last_step) = (Some(run_id.clone()), (0, 0));
+            }
+            Event::StepStarted { run_id, step, attempt } => {
+                current(run_id, self);
+                assert!(self.step.is_none(), "one model call at a time");
+                let (last, tried) = self.last_step;
+                assert!(
+                    (*step, *attempt) == (last + 1, 1) || (*step, *attempt) == (last, tried + 1),
+                    "steps and attempts are counted: {step}.{attempt} after {last}.{tried}"
+                );
+                assert!(*attempt == 1 || !self.begun, "no second attempt after a token");
+                assert!(self.calls.values().all(|call| call.got == Got::Ended), "the model is asked when all is known");
+                (self.step, self.last_step, self.begun) = (Some((*step, *attempt)), (*step, *attempt), false);
+            }
+            Event::StepEnded { run_id, step, attempt, .. } => {
+                current(run_id, self);
+                assert_eq!(self.step.take(), Some((*step, *attempt)), "what ended is what began");
+                assert!(self.text.is_none(), "its blocks are closed");
+                assert!(self.calls.values().all(|call| call.got != Got::Writing), "its calls are whole or cut");
+            }
+            Event::TextStarted { block, message_id } | Event::ReasoningStarted { block, message_id } => {
+                self.in_step();
+                self.begin_block(*block, message_id, true);
+                self.text = Some((*block, matches!(event, Event::TextStarted { .. })));
+            }
+            Event::TextDelta { block, text, .. } => {
+                assert!(!text.is_empty());
+                assert_eq!(self.text, Some((*block, true)), "a delta of the open block");
+                self.said.last_mut().expect("a message").text.push_str(text);
+            }
+            Event::ReasoningDelta { block, text, .. } => {
+                assert!(!text.is_empty());
+                assert_eq!(self.text, Some((*block, false)), "a delta of the open block");
+            }
+            Event::TextEnded { block } => assert_eq!(self.text.take(), Some((*block, true))),
+            Event::ReasoningEnded { block } => assert_eq!(self.text.take(), Some((*block, false))),
+            Event::ToolCallStarted { block, message_id, call_id, name } => {
+                let run = self.in_step();
+                self.begin_block(*block, message_id, false);
+                self.said.last_mut().expect("a message").calls.push(call_id.clone());
+                let call = Call {
+                    block: *block,
+                    run,
+                    name: name.clone(),
+                    arguments: None,
+                    edited: None,
+                    got: Got::Writing,
+                    approval: None,
+                    approved_digest: None,
+                    ended_as_error: false,
+                    handed_over: 0,
+                };
+                assert!(self.calls.insert(call_id.clone(), call).is_none(), "a name stands for one call");
+            }
+            Event::ToolCallDelta { block, .. } => {
+                self.in_step();
+                let open = self.calls.values().find(|call| call.block == *block).expect("a call");
+                assert_eq!(open.got, Got::Writing, "a delta of an open call");
+            }
+            Event::ToolCallReady { block, call_id, name, arguments } => {
+                self.in_step();
+                let call = self.calls.get_mut(call_id).expect("a call");
+                assert_eq!((call.block, &call.name, &call.got), (*block, name, &Got::Writing));
+                (call.arguments, call.got) = (Some(arguments.clone()), Got::Ready);
+            }
+            Event::ApprovalRequested { approval_id, call_id, name, arguments, digest: bound, expires_at } => {
+                assert!(self.step.is_none(), "asked after the answer is whole");
+                let call = self.calls.get_mut(call_id).expect("a call");
+                assert_eq!((&call.got, &call.name, call.arguments.as_ref()), (&Got::Ready, name, Some(arguments)));
+                assert_eq!(*bound, digest(name, arguments));
+                (call.got, call.approval) = (Got::Asked, Some(approval_id.clone()));
+                let expires_at = steerage::event::parse_rfc3339(expires_at).expect("a moment");
+                let (call, name, arguments) = (call_id.clone(), name.clone(), arguments.clone());
+                let approval = Approval { call, name, arguments, expires_at, resolved: false };
+                assert!(self.approvals.insert(approval_id.clone(), approval).is_none());
+            }
+            Event::ApprovalResolved { approval_id, outcome, edited_arguments, digest: bound, .. } => {
+                let approval = self.approvals.get_mut(approval_id).expect("a request");
+                assert!(!std::mem::replace(&mut approval.resolved, true), "resolved once");
+                let call = self.calls.get_mut(&approval.call).expect("a call");
+                assert_eq!((call.got.clone(), Some(&call.run)), (Got::Asked, self.run.as_ref()));
+                if *outcome == ApprovalOutcome::Approved {
+                    assert!(*at < approval.expires_at, "an expired approval is not given");
+                    let arguments = edited_arguments.as_ref().unwrap_or(&approval.arguments);
+                    let due = digest(&approval.name, arguments);
+                    assert_eq!(bound.as_ref(), Some(&due), "bound to what will run");
+                    (call.got, call.approved_digest) = (Got::Allowed, Some(due));
+                    call.edited.clone_from(edited_arguments);
+                } else {
+                    assert!(bound.is_none() && edited_arguments.is_none());
+                }
+                self.saw(&format!("{outcome:?}"));
+            }
+            Event::ToolStarted { call_id, attempt } => {
+                let needs = self.tool(&self.calls[call_id].name).expect("a known tool").clone();
+                let call = self.calls.get_mut(call_id).expect("a call");
+                assert_eq!((*attempt, Some(&call.run)), (1, self.run.as_ref()));
+                assert_ne!(needs.executor, Executor::Client, "a client's tool is not ours to start");
+                let allowed = if needs.needs_approval() { Got::Allowed } else { Got::Ready };
+                assert_eq!(std::mem::replace(&mut call.got, Got::Runs), allowed, "no tool without its approval");
+            }
+            Event::ToolCompleted { call_id, .. } => self.end_call(call_id, None),
+            Event::ToolFailed { call_id, code, .. } => {
+                self.saw(&format!("{code:?}"));
+                self.end_call(call_id, Some(*code));
+            }
+            Event::CommandAccepted { command_id, kind, content, when, .. } => {
+                assert!(self.run.is_some(), "a command waits for something");
+                self.first_record(command_id, id.seq.0, Status::Accepted);
+                let (id, content) = (command_id.clone(), content.clone());
+                self.waiting.push(Waiting { id, kind: *kind, when: *when, content });
+            }
+            Event::CommandApplied { command_id, kind, .. } => self.applied(command_id, *kind, id.seq.0),
+            Event::CommandRejected { command_id, kind, reason, content, .. } => {
+                self.first_record(command_id, id.seq.0, Status::Rejected);
+                assert_eq!(
+                    content.is_some(),
+                    matches!(kind, CommandKind::Steer | CommandKind::Send),
+                    "text comes back"
+                );
+                self.saw(&format!("{reason:?}"));
+            }
+            Event::CommandWithdrawn { command_id, kind, content, .. } => {
+                let at = self.waiting.iter().position(|waiting| waiting.id == *command_id).expect("it waited");
+                let waiting = self.waiting.remove(at);
+                assert_eq!((waiting.kind, &waiting.content), (*kind, content), "its text comes back");
+            }
+            Event::RunCompleted { run_id, .. } => {
+                current(run_id, self);
+                self.end_run();
+            }
+            Event::RunFailed { run_id, code, .. } => {
+                current(run_id, self);
+                self.saw(&format!("{code:?}"));
+                self.end_run();
+            }
+            Event::RunCancelled { run_id, mode, .. } => {
+                current(run_id, self);
+                if *mode == CancelMode::Rollback {
+                    self.said[self.run_begins..].iter_mut().for_each(|said| said.rolled_back = true);
+                    self.saw("rollback");
+                }
+                self.end_run();
+            }
+        }
+    }
+
+    fn end_call(&mut self, call_id: &CallId, failed: Option<ToolFailure>) {
+        let client = self.tool(&self.calls[call_id].name).is_none_or(|tool| tool.executor == Executor::Client);
+        let call = self.calls.get_mut(call_id).expect("a call");
+        assert_eq!(Some(&call.run), self.run.as_ref(), "a call ends in its run");
+        let got = std::mem::replace(&mut call.got, Got::Ended);
+        assert_ne!(got, Got::Ended, "a call ends once");
+        if failed.is_none() {
+            let with_client = client && matches!(got, Got::Ready | Got::Allowed);
+            assert!(got == Got::Runs || with_client, "an output comes from whoever runs it: {got:?}");
+        }
+        call.ended_as_error = failed == Some(ToolFailure::Error);
+    }
+
+    fn first_record(&mut self, id: &CommandId, seq: u64, status: Status) {
+        assert!(self.commands.insert(id.clone(), (seq, status)).is_none(), "one first record per command: {id}");
+    }
+
+    fn applied(&mut self, id: &CommandId, kind: CommandKind, seq: u64) {
+        let Some(at) = self.waiting.iter().position(|waiting| waiting.id == *id) else {
+            self.first_record(id, seq, Status::Applied);
+            if let CommandKind::Steer | CommandKind::Send = kind {
+                assert_eq!(self.last_input.as_ref().map(|(by, _)| by), Some(id), "it was said");
+            }
+            return;
+        };
+        let waiting = self.waiting.remove(at);
+        let earlier = &self.waiting[..at];
+        let same_boundary =
+            |other: &Waiting| (other.when == SteerWhen::NextRun) == (waiting.when == SteerWhen::NextRun);
+        assert!(!earlier.iter().any(same_boundary), "first come, first said");
+        assert_eq!(self.last_input, Some((waiting.id, waiting.content)), "what waited is what is said");
+        assert_eq!(waiting.kind, kind);
+    }
+
+    fn end_run(&mut self) {
+        let run = self.run.take().expect("a run");
+        assert!(self.step.is_none() && self.text.is_none(), "its model call is closed");
+        for call in self.calls.values().filter(|call| call.run == run) {
+            assert_eq!(call.got, Got::Ended, "every call of an ended run has its end");
+        }
+        assert!(self.approvals.values().all(|approval| approval.resolved), "every approval has its answer");
+        let steers = |w: &Waiting| w.when != SteerWhen::NextRun;
+        assert!(!self.waiting.iter().any(steers), "a steer does not outlive its run");
+        assert!(self.ended.insert(run), "one end per run");
+    }
+
+    /// The world is about to ask the model.
+    pub(crate) fn judge_prompt(&mut self, prompt: &Prompt) {
+        assert!(self.step.is_some(), "asked in an open step only");
+        let mut told = prompt.messages.iter().peekable();
+        for said in self.said.iter().filter(|said| !said.rolled_back) {
+            let part_of_it = |id: &&CallId| {
+                let call = &self.calls[*id];
+                call.arguments.is_some() || call.ended_as_error
+            };
+            let due: Vec<_> = said.calls.iter().filter(part_of_it).collect();
+            let message = match said.role {
+                Role::Assistant if said.text.is_empty() && due.is_empty() => continue,
+                _ => told.next().expect("nothing is left out"),
+            };
+            match (message, said.role) {
+                (Message::System(text), Role::System) | (Message::User(text), Role::User) => {
+                    assert_eq!(*text, said.text)
+                }
+                (Message::Assistant { text, calls, .. }, Role::Assistant) => {
+                    assert_eq!(*text, said.text);
+                    assert_eq!(calls.iter().map(|call| &call.call_id).collect::<Vec<_>>(), due);
+                    for call in calls {
+                        let known = &self.calls[&call.call_id];
+                        if let Some(used) = known.edited.as_ref().or(known.arguments.as_ref()) {
+                            assert_eq!(*used, call.arguments, "the model sees what was used");
+                        }
+                    }
+                }
+                (message, role) => panic!("{message:?} for {role:?}"),
+            }
+            for due in due {
+                let Some(Message::Tool { call_id, edited_arguments, .. }) = told.next() else {
+                    panic!("{due} has an end")
+                };
+                assert_eq!((call_id, edited_arguments), (due, &self.calls[due].edited));
+            }
+        }
+        assert_eq!(told.next(), None, "what was taken back is not told");
+    }
+
+    /// The world is about to run a tool.
+    pub(crate) fn judge_tool(&mut self, name: &str, run: &ToolCall) {
+        let needs = self.tool(name).expect("a known tool").needs_approval();
+        let call = self.calls.get_mut(&run.call_id).expect("a call");
+        assert_eq!((&call.got, call.name.as_str()), (&Got::Runs, name), "recorded before it runs");
+        call.handed_over += 1;
+        assert_eq!(call.handed_over, 1, "at most once");
+        let will_run = digest(name, &run.arguments);
+        if needs {
+            assert_eq!(call.approved_digest.as_ref(), Some(&will_run), "exactly what was approved runs");
+        } else {
+            assert_eq!(call.arguments.as_ref(), Some(&run.arguments));
+        }
+    }
+
+    /// Where and how a command was first recorded.
+    pub(crate) fn first(&self, id: &CommandId) -> Option<(u64, Status)> {
+        self.commands.get(id).copied()
+    }
+
+    pub(crate) fn waits(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(crate) fn calls(&self) -> impl Iterator<Item = &CallId> {
+        self.calls.keys()
+    }
+
+    pub(crate) fn approvals(&self) -> impl Iterator<Item = &ApprovalId> {
+        self.approvals.keys()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+}

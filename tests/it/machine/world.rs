@@ -1,0 +1,343 @@
+//! What the machine is driven in: clients, a model, tools, a clock and a store, all of them obedient and slow.
+//!
+//! The world keeps the order that the session's task keeps: closing is done at once, every other effect waits until
+//! the events before it are stored, and then as long as the world likes.
+
+use std::collections::{HashMap, VecDeque};
+
+use serde_json::json;
+use steerage::{
+    command::{Command, Receipt, Status},
+    env::Millis,
+    event::{Durability, Event},
+    id::{CommandId, Epoch, EventId, Seq},
+    provider::{Delta, ProviderError},
+    session::conversation::{Message, MessageStatus},
+    session::state::{Effect, Input, Limits, Out, Reply, Stamped, State, Ticket, Upstream},
+    spec::{OnDisconnect, SessionSpec, ToolSpec},
+    tool::ToolCall,
+};
+
+use super::audit::Audit;
+
+/// One session and everything around it.
+pub(crate) struct World {
+    pub(crate) state: State,
+    pub(crate) audit: Audit,
+    pub(crate) now: Millis,
+    out: Out,
+    upstream_open: bool,
+    /// Wait for the store.
+    held: VecDeque<Effect>,
+    /// Stored; wait for a slow world.
+    delayed: VecDeque<Effect>,
+    pub(crate) tools: Vec<ToolCall>,
+    asked: HashMap<Ticket, Command>,
+    pub(crate) given: Vec<Command>,
+    answered: HashMap<CommandId, (String, Receipt)>,
+    replies: u64,
+    pub(crate) said: u64,
+    terms: u64,
+    limits: Limits,
+    forgets: bool,
+    pub(crate) forgotten: bool,
+    pub(crate) trace: bool,
+    /// Inputs taken so far.
+    pub(crate) steps: u64,
+}
+
+/// The tools of every session here: whose they are and whether they ask.
+pub(crate) const TOOLS: [&str; 6] = ["server_asks", "server", "client", "client_asks", "loose", "nobody"];
+
+fn tools() -> Vec<ToolSpec> {
+    let number = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
+    let tool = |name: &str, executor: &str, approval: &str| {
+        json!({"name": name, "executor": executor, "approval": approval, "approval_timeout_s": 20, "timeout_s": 30,
+               "parameters": if name == "loose" { json!({"type": "object"}) } else { number.clone() }})
+    };
+    let all = json!([
+        tool("server_asks", "builtin", "always"),
+        tool("server", "builtin", "never"),
+        tool("client", "client", "never"),
+        tool("client_asks", "client", "always"),
+        tool("loose", "builtin", "always"),
+    ]);
+    serde_json::from_value(all).expect("declarations")
+}
+
+fn upstream() -> Upstream {
+    Upstream { provider: "p".into(), model: "m".into(), demo: false }
+}
+
+impl World {
+    /// A session of its own kind for every `kind`: with or without JSON, tight limits, a watch on its readers.
+    pub(crate) fn new(kind: u8) -> Self {
+        let now = Millis(1_767_225_600_000);
+        let epoch = Epoch::from_random(1);
+        let spec = SessionSpec {
+            model: "p/m".into(),
+            tools: tools(),
+            retention_s: 86_400,
+            on_disconnect: (kind & 4 == 4).then_some(OnDisconnect { cancel_after_s: 5 }),
+            ..SessionSpec::default()
+        };
+        let created = Stamped {
+            id: EventId { epoch, seq: Seq(1) },
+            at: now,
+            event: Event::SessionCreated {
+                session_id: "s".parse().expect("an id"),
+                durability: Durability::Memory,
+                epoch,
+                spec: Box::new(spec),
+            },
+        };
+        let tight = kind & 24 == 24;
+        let limits = Limits {
+            steps_max: 6,
+            attempts_max: 3,
+            step_max_s: 900,
+            pending_max: 3,
+            receipts_max: if tight && kind & 1 == 1 { 12 } else { 10_000 },
+            events_max: if tight && kind & 1 == 0 { 1_150 } else { 200_000 },
+        };
+        let mut out = Out::default();
+        let audit = Audit::new(&created, kind & 7 == 1);
+        let state = State::create(created, upstream(), limits.clone(), &mut out);
+        // The audit knows the first event already.
+        out.events.clear();
+        Self {
+            state,
+            audit,
+            now,
+            out,
+            upstream_open: false,
+            held: VecDeque::new(),
+            delayed: VecDeque::new(),
+            tools: Vec::new(),
+            asked: HashMap::new(),
+            given: Vec::new(),
+            answered: HashMap::new(),
+            replies: 0,
+            said: 0,
+            terms: 1,
+            limits,
+            forgets: false,
+            forgotten: false,
+            trace: false,
+            steps: 0,
+        }
+    }
+
+    /// A command goes in; its one answer is checked when the store has it.
+    pub(crate) fn command(&mut self, command: Command) {
+        self.replies += 1;
+        let ticket = Ticket(self.replies);
+        self.asked.insert(ticket, command.clone());
+        self.given.push(command.clone());
+        self.step(Input::Command { command, by: "someone".into(), ticket });
+        let answers = self.held.iter().filter(|effect| matches!(effect, Effect::Reply(t, _) if *t == ticket)).count();
+        // A session that has ended answers nobody: its mailbox is closed.
+        assert_eq!(answers, usize::from(self.asked.contains_key(&ticket) && !self.was_closed(ticket)), "one answer");
+    }
+
+    fn was_closed(&self, ticket: Ticket) -> bool {
+        self.forgets && !self.held.iter().any(|effect| matches!(effect, Effect::Reply(t, _) if *t == ticket))
+    }
+
+    /// The model says something, if it is asked.
+    pub(crate) fn deliver(&mut self, delta: Delta) {
+        if self.upstream_open {
+            self.upstream_open = !matches!(delta, Delta::End { .. });
+            self.step(Input::Delta(delta));
+        }
+    }
+
+    /// The model call breaks, if there is one.
+    pub(crate) fn break_upstream(&mut self, error: ProviderError) {
+        if std::mem::take(&mut self.upstream_open) {
+            self.step(Input::UpstreamFailed(error));
+        }
+    }
+
+    /// Something that nobody asked for: must change nothing.
+    pub(crate) fn stray(&mut self, input: Input) {
+        if !self.state.upstream_open() {
+            let (tail, held) = (self.state.fold.tail, self.held.len());
+            self.step(input);
+            assert_eq!((self.state.fold.tail, self.held.len()), (tail, held), "a stray word changes nothing");
+        }
+    }
+
+    /// One input, and what must be true after any.
+    pub(crate) fn step(&mut self, input: Input) {
+        if self.trace {
+            eprintln!("{} {input:?}", self.now.0);
+        }
+        self.steps += 1;
+        let (ended, tick) = (self.forgets, matches!(input, Input::Tick));
+        self.state.step(input, self.now, &mut self.out);
+        if ended {
+            assert!(self.out.effects.is_empty(), "an ended session does nothing");
+        }
+        for effect in std::mem::take(&mut self.out.effects) {
+            match effect {
+                Effect::CloseUpstream => {
+                    self.upstream_open = false;
+                    self.take_back(|e| matches!(e, Effect::OpenUpstream(_)));
+                }
+                Effect::StopTool(id) => {
+                    self.tools.retain(|call| call.call_id != id);
+                    self.take_back(|e| matches!(e, Effect::StartTool { call, .. } if call.call_id == id));
+                }
+                later => {
+                    self.forgets |= matches!(later, Effect::Forget(_));
+                    self.held.push_back(later);
+                }
+            }
+        }
+        let to_open = self.held.iter().chain(&self.delayed).filter(|e| matches!(e, Effect::OpenUpstream(_))).count();
+        let opens = to_open + usize::from(self.upstream_open);
+        assert_eq!(
+            opens,
+            usize::from(self.state.upstream_open() && !self.forgets),
+            "one model call, and only when due"
+        );
+        assert!(self.state.fold.pending.len() <= self.limits.pending_max);
+        if tick && !self.forgets {
+            assert!(self.state.deadline().is_none_or(|at| at > self.now), "a tick leaves nothing that is due");
+        }
+    }
+
+    fn take_back(&mut self, what: impl Fn(&Effect) -> bool) {
+        self.held.retain(|effect| !what(effect));
+        self.delayed.retain(|effect| !what(effect));
+    }
+
+    /// The store has everything so far: readers see it, answers leave.
+    pub(crate) fn store(&mut self) {
+        for stamped in self.out.events.drain(..) {
+            if self.trace {
+                eprintln!("    {} {:?}", stamped.id, stamped.event);
+            }
+            self.audit.event(&stamped);
+        }
+        while let Some(effect) = self.held.pop_front() {
+            match effect {
+                Effect::Reply(ticket, reply) => self.replied(ticket, reply),
+                Effect::Forget(_) => {
+                    assert!(self.audit.is_closed());
+                    self.forgotten = true;
+                }
+                later => self.delayed.push_back(later),
+            }
+        }
+        let fold = &self.state.fold;
+        assert_eq!(self.audit.step_open(), self.state.upstream_open());
+        assert_eq!((self.audit.run_open(), self.audit.waits()), (fold.run.is_some(), fold.pending.len()));
+        assert_eq!(fold.tail, self.audit.stored.tail);
+        let grows = |m: &Message| m.status == MessageStatus::Streaming;
+        let growing = fold.conversation.messages.iter().rev().take(4).filter(|m| grows(m)).count();
+        assert!(growing <= usize::from(self.audit.step_open()), "a message grows while the model speaks");
+    }
+
+    /// The world catches up with what was stored.
+    pub(crate) fn perform(&mut self) {
+        for effect in std::mem::take(&mut self.delayed) {
+            match effect {
+                Effect::OpenUpstream(prompt) => {
+                    assert!(!std::mem::replace(&mut self.upstream_open, true), "one at a time");
+                    self.audit.judge_prompt(&prompt);
+                }
+                Effect::StartTool { name, call } => {
+                    self.audit.judge_tool(&name, &call);
+                    self.tools.push(call);
+                }
+                other => panic!("{other:?} does not wait"),
+            }
+        }
+    }
+
+    fn replied(&mut self, ticket: Ticket, reply: Reply) {
+        let command = self.asked.remove(&ticket).expect("one answer per ticket");
+        let digest = command.digest();
+        if let Some((before, first)) = command.command_id().and_then(|id| self.answered.get(id)) {
+            let again = Receipt { replayed: true, ..first.clone() };
+            match *before == digest {
+                true => assert_eq!(reply, Reply::Receipt(again), "the same command, the same receipt"),
+                false => assert_eq!(reply, Reply::Conflict(first.clone()), "another command of that id"),
+            }
+            return;
+        }
+        match reply {
+            // Refused without a trace: the id is still free.
+            Reply::Full(what) => {
+                assert_eq!(command.command_id().and_then(|id| self.audit.first(id)), None);
+                self.audit.saw(what);
+            }
+            Reply::Conflict(first) => panic!("{command:?} was new and met {first:?}"),
+            Reply::Receipt(receipt) if receipt.replayed => {
+                let same = |(other, first): &&(String, Receipt)| {
+                    *other == digest && first.status == Status::Applied && first.command_id == receipt.command_id
+                };
+                assert!(self.answered.values().any(|known| same(&known)), "the answer that was given before");
+            }
+            Reply::Receipt(receipt) => {
+                assert_eq!(receipt.kind, command.kind());
+                assert!(command.command_id().is_none_or(|id| *id == receipt.command_id));
+                let recorded = self.audit.first(&receipt.command_id);
+                assert_eq!(recorded, Some((receipt.seq.0, receipt.status)), "a receipt says what the log says");
+                assert_eq!(receipt.reason.is_some(), receipt.status == Status::Rejected);
+                let first = self.answered.insert(receipt.command_id.clone(), (digest, receipt));
+                assert!(first.is_none(), "a minted id is new");
+            }
+        }
+    }
+
+    /// The writer dies: what was not stored is gone, and the next one knows only the log.
+    pub(crate) fn crash(&mut self) {
+        if self.forgotten {
+            return;
+        }
+        self.out = Out::default();
+        self.held.clear();
+        self.delayed.clear();
+        self.tools.clear();
+        self.asked.clear();
+        (self.upstream_open, self.forgets) = (false, false);
+        self.terms += 1;
+        let epoch = Epoch::from_random(self.terms);
+        self.state = State::new(self.audit.stored.clone(), upstream(), self.limits.clone());
+        self.state.begin_term(epoch);
+        self.audit.epoch = epoch;
+        self.step(Input::TakenOver);
+        let closed = self.audit.is_closed();
+        assert!(closed || self.state.fold.run.is_some() || self.state.fold.pending.is_empty(), "what waits goes on");
+    }
+
+    /// The live fold and the fold of the stored log are the same snapshot.
+    pub(crate) fn compare_snapshots(&self) {
+        let json = |fold: &steerage::session::fold::Fold| serde_json::to_string(&fold.snapshot()).expect("plain JSON");
+        assert_eq!(json(&self.state.fold), json(&self.audit.stored));
+    }
+
+    /// Stops everything in order, so that what must hold at an end is looked at.
+    pub(crate) fn finish(&mut self) {
+        self.store();
+        self.perform();
+        self.compare_snapshots();
+        while self.state.fold.run.is_some() && !self.forgets {
+            self.command(Command::Cancel(Default::default()));
+            self.store();
+            self.perform();
+        }
+        assert!(self.forgets || self.state.fold.pending.is_empty());
+        assert!(!self.upstream_open && self.tools.is_empty() && self.state.fold.open_approvals.is_empty());
+        self.compare_snapshots();
+        self.step(Input::Delete);
+        self.store();
+        assert!(self.forgotten, "a deleted session is forgotten");
+        self.step(Input::Tick);
+        self.command(Command::Cancel(Default::default()));
+        assert!(self.out.events.is_empty(), "and writes nothing more");
+    }
+}
