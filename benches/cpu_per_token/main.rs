@@ -69,6 +69,7 @@ impl Plan {
                 "--rounds" => plan.rounds = number()?,
                 "--workers" => plan.workers = vec![number()?],
                 "--only-steerage" => plan.kinds = vec![Kind::Steerage],
+                "--only-nginx" => plan.kinds = vec![Kind::Nginx],
                 other => return Err(format!("unknown argument {other}")),
             }
         }
