@@ -1,7 +1,7 @@
 //! Adapter: any server that speaks OpenAI's chat completions.
 //!
 //! Every answer has a connection of its own over HTTP/1.1, so that dropping the stream stops the upstream at once, and
-//! one session's bad luck stays its own. Nothing of a client's request is passed on but what [`request`] writes: an
+//! one session's bad luck stays its own. Nothing of a client's request is passed on but what `request` writes: an
 //! unknown header can change what a cancel means (llama.cpp goes on after a disconnect if it saw `X-Conversation-Id`).
 
 use std::{
