@@ -169,6 +169,10 @@ pub(super) async fn mistakes(observer: &Observer) {
         (json!({"retention_s": 1.0}), "invalid_request"),
         (json!({"input": " "}), "invalid_request"),
         (json!({"params": {"nobody": {}}}), "invalid_request"),
+        // An object is never a list of its fields.
+        (json!({"tools": [["get_weather"]]}), "invalid_request"),
+        (json!({"input": [["user", "go"]]}), "invalid_request"),
+        (json!({"on_disconnect": [1]}), "invalid_request"),
     ] {
         assert_eq!(observer.post("/v1/sessions", body).await.code(), code);
     }
@@ -194,6 +198,7 @@ pub(super) async fn mistakes(observer: &Observer) {
         assert_eq!(observer.answered("GET", path, answer).code(), "not_acceptable");
     }
     for (method, path) in [("PUT", control.as_str()), ("GET", "/v1/nothing")] {
-        observer.codes.borrow_mut().insert(observer.client.request(method, path, &[], b"").await.code());
+        let code = observer.client.request(method, path, &[], b"").await.code();
+        observer.codes.borrow_mut().insert(code);
     }
 }
