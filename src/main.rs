@@ -1,10 +1,12 @@
 //! The command line.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use steerage::{Config, Server, config::ConfigError, server::Drained};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+mod chat;
 
 /// Holds LLM generations as durable sessions: stream, resume, steer, approve, stop.
 #[derive(Parser)]
@@ -20,6 +22,9 @@ struct Cli {
 enum Role {
     /// Serve (the default).
     Serve(Serve),
+    /// Talk to a server in this terminal.
+    #[command(after_help = chat::HELP)]
+    Chat(chat::Options),
     /// Validate the configuration and print it in full, without secrets.
     Check(Serve),
 }
@@ -64,6 +69,7 @@ async fn main() -> ExitCode {
     let result = match cli.role {
         None => serve(cli.serve).await,
         Some(Role::Serve(options)) => serve(options).await,
+        Some(Role::Chat(options)) => chat::run(options).await,
         Some(Role::Check(options)) => check(options),
     };
     result.unwrap_or_else(|message| {
@@ -93,10 +99,14 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let url = format!("http://{address}");
-    println!("steerage {} is listening on {url}  (store: {})", env!("CARGO_PKG_VERSION"), config.store);
-    println!(
-        "see it stream:\n  curl -N {url}/v1/sessions -H 'content-type: application/json' -H 'accept: text/event-stream' -d '{{\"input\":\"tell me a story\"}}'"
+    let greeting = format!(
+        "steerage {} is listening on {url}  (store: {})\nsee it stream:\n  curl -N {url}/v1/sessions \
+         -H 'content-type: application/json' -H 'accept: text/event-stream' -d '{{\"input\":\"tell me a story\"}}'\n",
+        env!("CARGO_PKG_VERSION"),
+        config.store
     );
+    // Whoever started us may have closed our output: no reason not to serve, and `println` would panic.
+    let _nobody_reads = std::io::stdout().write_all(greeting.as_bytes());
     let listener = axum::serve::ListenerExt::tap_io(listener, |socket| {
         // Without it the kernel holds a token back until the one before is acknowledged.
         if let Err(error) = socket.set_nodelay(true) {

@@ -21,9 +21,9 @@ use crate::{
     tool::{Tool, Tools, builtin},
 };
 
-mod patient;
+pub mod connection;
 
-use patient::Patient;
+use connection::Connections;
 
 /// How often a draining server looks whether the last generation has ended.
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -127,7 +127,7 @@ impl Server {
     {
         let running = self.start();
         let stopping = running.stopping.clone();
-        let serving = axum::serve(Patient(listener), running.router.clone())
+        let serving = axum::serve(Connections(listener), running.router.clone())
             .with_graceful_shutdown(async move { stopping.cancelled().await });
         let (drained, served) = tokio::join!(
             async {
@@ -150,7 +150,8 @@ impl Server {
 
 /// A server that serves.
 pub struct Running {
-    /// Every route, for a listener or for a place in another axum application.
+    /// Every route, for a listener or for a place in another axum application. An application that serves it itself
+    /// wraps its listener in [`Connections`], so that a command counts although its client leaves right after it.
     pub router: Router,
     registry: Arc<Registry>,
     stopping: CancellationToken,

@@ -79,8 +79,9 @@ pub(crate) struct Shared {
 pub struct Handle {
     shared: Arc<Shared>,
     store: Arc<dyn Store>,
-    mailbox: mpsc::Sender<Request>,
-    cancels: mpsc::Sender<Request>,
+    // Boxed: a channel keeps room for 32 of what it carries, whether or not anything is ever sent.
+    mailbox: mpsc::Sender<Box<Request>>,
+    cancels: mpsc::Sender<Box<Request>>,
 }
 
 impl Handle {
@@ -104,20 +105,20 @@ impl Handle {
     pub async fn snapshot(&self) -> Result<SnapshotJson, SessionError> {
         let (reply, answer) = oneshot::channel();
         // A snapshot may wait for its turn: whoever asks holds one request at a time.
-        self.mailbox.send(Request::Snapshot { reply }).await.map_err(|_| SessionError::Ended)?;
+        self.mailbox.send(Box::new(Request::Snapshot { reply })).await.map_err(|_| SessionError::Ended)?;
         answer.await.map_err(|_| SessionError::Ended)
     }
 
     /// Cancels what runs and forgets the session; answered when the store has forgotten it.
     pub async fn delete(&self) -> Result<(), SessionError> {
         let (reply, answer) = oneshot::channel();
-        self.mailbox.send(Request::Delete { reply }).await.map_err(|_| SessionError::Ended)?;
+        self.mailbox.send(Box::new(Request::Delete { reply })).await.map_err(|_| SessionError::Ended)?;
         answer.await.map_err(|_| SessionError::Ended)
     }
 
     /// Ends what runs because the server stops.
     pub async fn shut_down(&self) {
-        let _ended_already = self.mailbox.send(Request::Shutdown).await;
+        let _ended_already = self.mailbox.send(Box::new(Request::Shutdown)).await;
     }
 
     /// Waits until the task has ended.
@@ -163,8 +164,8 @@ impl Handle {
     }
 }
 
-fn offer(lane: &mpsc::Sender<Request>, request: Request) -> Result<(), SessionError> {
-    lane.try_send(request).map_err(|error| match error {
+fn offer(lane: &mpsc::Sender<Box<Request>>, request: Request) -> Result<(), SessionError> {
+    lane.try_send(Box::new(request)).map_err(|error| match error {
         mpsc::error::TrySendError::Full(_) => SessionError::Busy,
         mpsc::error::TrySendError::Closed(_) => SessionError::Ended,
     })

@@ -10,14 +10,14 @@
 //! end-of-line = CR LF / LF / CR
 //! ```
 //!
-//! The `data` fields of an event are joined by LF; the last `event` field wins; `id`, `retry` and unknown names are
-//! skipped. Bytes that are not UTF-8 become U+FFFD. Lines end at ASCII bytes, which never occur within a UTF-8
+//! The `data` fields of an event are joined by LF; the last `event` field wins; the last `retry` of the stream is kept;
+//! `id` and unknown names are skipped. Bytes that are not UTF-8 become U+FFFD. Lines end at ASCII bytes, which never occur within a UTF-8
 //! sequence, so decoding an event at a time gives what decoding the stream would give.
 //!
 //! Every byte is looked at once and copied at most twice, whatever the pieces: time is linear in the input. An event
 //! of one data line that lies whole in a piece is borrowed from it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use memchr::{memchr, memchr2};
 
@@ -65,6 +65,8 @@ pub struct Parser {
     has_data: bool,
     /// The name of the current event.
     event: Vec<u8>,
+    /// How long the server asks to wait before a reconnect.
+    retry: Option<Duration>,
     /// The last piece ended with CR: an LF at the start of the next one belongs to it.
     after_cr: bool,
     /// The first line is behind us, and with it the place for a BOM.
@@ -98,6 +100,11 @@ impl Parser {
                 }
             },
         }
+    }
+
+    /// How long the server asks to wait before a reconnect: its last `retry` field that was a number.
+    pub fn retry(&self) -> Option<Duration> {
+        self.retry
     }
 
     /// The end of the stream: the event that the blank line was missing of. The standard drops it; some servers leave
@@ -202,7 +209,7 @@ impl Parser {
         Ok(())
     }
 
-    /// A line that is neither blank nor data: only `event` matters here.
+    /// A line that is neither blank nor data: only `event` and `retry` matter here.
     fn name(&mut self, line: &[u8]) {
         let (name, value) = match memchr(b':', line) {
             Some(0) => return, // A comment.
@@ -212,6 +219,10 @@ impl Parser {
         if name == b"event" {
             self.event.clear();
             self.event.extend_from_slice(value);
+        } else if name == b"retry" {
+            // Digits only: `u64` alone would take a sign.
+            let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+            self.retry = digits.and_then(|text| text.parse().ok()).map(Duration::from_millis).or(self.retry);
         }
     }
 
@@ -276,6 +287,19 @@ mod tests {
 
     fn whole(document: &[u8]) -> Vec<Seen> {
         parse([document]).unwrap()
+    }
+
+    #[test]
+    fn the_last_retry_that_is_a_number_is_kept_whatever_the_pieces() {
+        let document = b"retry: 1500\n: hello\n\ndata: x\n\nretry: +3\nretry:\nretry: soon\n";
+        for cut in 0..document.len() {
+            let mut parser = Parser::default();
+            for mut rest in [&document[..cut], &document[cut..]] {
+                while parser.next(&mut rest).unwrap().is_some() {}
+            }
+            assert_eq!(parser.retry(), Some(Duration::from_millis(1500)));
+        }
+        assert_eq!(Parser::default().retry(), None);
     }
 
     fn data(document: &str) -> Vec<String> {

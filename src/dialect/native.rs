@@ -22,6 +22,8 @@ pub enum Notice<'a> {
     CaughtUp {
         /// The newest position sent.
         seq: Seq,
+        /// Its cursor; `None` before the first event.
+        last_event_id: Option<EventId>,
     },
     /// The cursor cannot be honoured; a snapshot follows.
     Reset {
@@ -74,6 +76,11 @@ impl Notice<'_> {
 /// the headers.
 pub fn opening(retry_ms: u64) -> Bytes {
     format!("retry: {retry_ms}\n: steerage {}\n\n", env!("CARGO_PKG_VERSION")).into()
+}
+
+/// Moves a client's cursor without an event: one who begins at the tail must come back to it, not to a later one.
+pub fn checkpoint(cursor: impl std::fmt::Display) -> Bytes {
+    format!("id: {cursor}\n\n").into()
 }
 
 /// What is sent after a silence, so that both sides know that the other lives.

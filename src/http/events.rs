@@ -78,6 +78,8 @@ pub(super) enum Until {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
     After(Seq),
+    /// At the tail, which the client does not know yet.
+    Now(Seq),
     Snapshot,
     /// With a `reset` and a snapshot, because its cursor cannot be honoured.
     Lost(CursorLost),
@@ -91,7 +93,7 @@ impl Start {
             (Some(Err(lost)), _) => Self::Lost(lost),
             (None, From::Start) => Self::After(Seq::ZERO),
             (None, From::Snapshot) => Self::Snapshot,
-            (None, From::Now) => Self::After(handle.tail()),
+            (None, From::Now) => Self::Now(handle.tail()),
         }
     }
 }
@@ -100,6 +102,8 @@ impl Start {
 pub(super) struct Begun {
     pub(super) reset: Option<Notice<'static>>,
     pub(super) snapshot: Option<SnapshotJson>,
+    /// The tail at which it begins, when the client does not know it yet.
+    pub(super) checkpoint: Option<EventId>,
     pub(super) reader: Reader,
 }
 
@@ -114,8 +118,12 @@ impl Begun {
 
 /// Makes the reader, and with a lost cursor or on request the snapshot that it continues.
 pub(super) async fn begin(handle: &Handle, start: Start) -> Result<Begun, SessionError> {
+    let (reset, snapshot) = (None, None);
     let lost = match start {
-        Start::After(seq) => return Ok(Begun { reset: None, snapshot: None, reader: handle.reader(seq) }),
+        Start::After(seq) => return Ok(Begun { reset, snapshot, checkpoint: None, reader: handle.reader(seq) }),
+        Start::Now(seq) => {
+            return Ok(Begun { reset, snapshot, checkpoint: handle.event_id(seq), reader: handle.reader(seq) });
+        }
         Start::Snapshot => None,
         Start::Lost(reason) => Some(reason),
     };
@@ -125,7 +133,12 @@ pub(super) async fn begin(handle: &Handle, start: Start) -> Result<Begun, Sessio
         let (earliest, latest) = (handle.event_id(Seq(1)), handle.event_id(handle.tail()));
         Notice::Reset { reason, earliest, latest }
     });
-    Ok(Begun { reset, snapshot: Some(snapshot), reader })
+    Ok(Begun { reset, snapshot: Some(snapshot), checkpoint: None, reader })
+}
+
+/// Everything up to `seq` has been sent.
+pub(super) fn caught_up(handle: &Handle, seq: Seq) -> Notice<'static> {
+    Notice::CaughtUp { seq, last_event_id: handle.event_id(seq) }
 }
 
 /// `GET /v1/sessions/{session_id}/events`
@@ -168,6 +181,9 @@ pub(super) fn stream(app: &App, handle: Handle, start: Start, until: Until) -> R
         for (notice, id) in begun.notices() {
             yield Ok(notice.sse(id));
         }
+        if let Some(id) = begun.checkpoint {
+            yield Ok(native::checkpoint(id));
+        }
         let mut reader = begun.reader;
         let replay_to = handle.tail();
         while reader.cursor() < replay_to {
@@ -176,7 +192,7 @@ pub(super) fn stream(app: &App, handle: Handle, start: Start, until: Until) -> R
                 _ => return,
             }
         }
-        yield Ok(Notice::CaughtUp { seq: reader.cursor() }.sse(None));
+        yield Ok(caught_up(&handle, reader.cursor()).sse(None));
         let mut stopped = pin!(stopping.cancelled());
         let mut heartbeat = pin!(sleep(HEARTBEAT_EVERY));
         let mut last_write = Instant::now();

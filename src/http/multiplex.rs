@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     App,
     error::Problem,
-    events::{From, HEARTBEAT_EVERY, RETRY_MS, Start, WRITE_BYTES_MAX, begin},
+    events::{From, HEARTBEAT_EVERY, RETRY_MS, Start, WRITE_BYTES_MAX, begin, caught_up},
     extract::{self, Form, Params},
     stream_headers,
 };
@@ -93,8 +93,14 @@ struct Position {
 
 /// What one session has to say.
 enum Part {
-    Notice { json: String, kind: &'static str, moves_to: Option<EventId> },
+    Notice {
+        json: String,
+        kind: &'static str,
+        moves_to: Option<EventId>,
+    },
     Frames(Vec<(Frame, EventId)>),
+    /// It begins here.
+    Checkpoint(EventId),
     Gone,
 }
 
@@ -117,13 +123,16 @@ fn follow(index: usize, handle: Handle, start: Start) -> BoxStream<'static, (usi
         for (notice, moves_to) in begun.notices() {
             yield (index, Part::Notice { json: notice.json(), kind: notice.kind(), moves_to });
         }
+        if let Some(id) = begun.checkpoint {
+            yield (index, Part::Checkpoint(id));
+        }
         let mut reader = begun.reader;
         let replay_to = handle.tail();
-        let mut caught_up = false;
+        let mut replayed = false;
         loop {
-            if !caught_up && reader.cursor() >= replay_to {
-                caught_up = true;
-                let notice = Notice::CaughtUp { seq: reader.cursor() };
+            if !replayed && reader.cursor() >= replay_to {
+                replayed = true;
+                let notice = caught_up(&handle, reader.cursor());
                 yield (index, Part::Notice { json: notice.json(), kind: notice.kind(), moves_to: None });
             }
             match reader.next(WRITE_BYTES_MAX).await {
@@ -195,6 +204,10 @@ fn encode(positions: &mut [Position], index: usize, part: Part) -> Bytes {
                 id = format!("id: {}\n", cursor(positions));
             }
             format!("{id}event: {kind}\ndata: {}\n\n", named(&json)).into()
+        }
+        Part::Checkpoint(id) => {
+            positions[index].cursor = Some(id);
+            native::checkpoint(cursor(positions))
         }
         Part::Gone => format!("event: gone\ndata: {}\n\n", named(&Notice::Gone.json())).into(),
         Part::Frames(frames) => {

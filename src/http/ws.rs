@@ -30,7 +30,7 @@ use super::{
     App,
     control::give,
     error::Problem,
-    events::{From, RETRY_MS, Start, WRITE_BYTES_MAX, begin},
+    events::{From, RETRY_MS, Start, WRITE_BYTES_MAX, begin, caught_up},
     extract::{self, Params, Session},
 };
 use crate::{
@@ -218,7 +218,7 @@ async fn write(
         let frames = reader.ready(WRITE_BYTES_MAX).await.ok().flatten().filter(|frames| !frames.is_empty())?;
         send(sink, frames.iter().map(event)).await?;
     }
-    send(sink, [text(Notice::CaughtUp { seq: reader.cursor() }.json())]).await?;
+    send(sink, [text(caught_up(&handle, reader.cursor()).json())]).await?;
     let stopping = app.stopping.child_token();
     let mut stopped = pin!(stopping.cancelled());
     let mut ping = interval(PING_EVERY);

@@ -296,11 +296,11 @@ impl Fold {
     }
 
     fn apply_conversation(&mut self, event: &Event) {
-        let run_id = self.run.as_ref().map(|run| run.run_id.clone());
+        let run_id = || self.run.as_ref().map(|run| run.run_id.clone());
         let conversation = &mut self.conversation;
         match event {
             Event::InputAdded { message_id, role, content, .. } => {
-                conversation.add_input(message_id.clone(), *role, content.clone(), run_id);
+                conversation.add_input(message_id.clone(), *role, content.clone(), run_id());
             }
             Event::StepEnded { finish_reason: FinishReason::Steered, .. } => {
                 conversation.end_streaming(MessageStatus::Steered);
@@ -310,12 +310,12 @@ impl Fold {
             Event::TextStarted { block, message_id } => {
                 self.last_block = *block;
                 self.open_block = Some((*block, BlockKind::Text));
-                conversation.begin_text(message_id, run_id, *block, false);
+                conversation.begin_text(message_id, run_id(), *block, false);
             }
             Event::ReasoningStarted { block, message_id } => {
                 self.last_block = *block;
                 self.open_block = Some((*block, BlockKind::Reasoning));
-                conversation.begin_text(message_id, run_id, *block, true);
+                conversation.begin_text(message_id, run_id(), *block, true);
             }
             Event::TextEnded { .. } | Event::ReasoningEnded { .. } => self.open_block = None,
             Event::TextDelta { block, text, .. } | Event::ReasoningDelta { block, text, .. } => {
@@ -326,10 +326,10 @@ impl Fold {
             }
             Event::ToolCallStarted { block, message_id, call_id, name } => {
                 self.last_block = *block;
+                conversation.begin_call(message_id, run_id(), *block, call_id.clone(), name.clone());
                 if let Some(run) = &mut self.run {
                     run.partial = true;
                 }
-                conversation.begin_call(message_id, run_id, *block, call_id.clone(), name.clone());
             }
             Event::ToolCallReady { call_id, arguments, .. } => conversation.with_call(call_id, |call| {
                 call.arguments = Some(arguments.clone());

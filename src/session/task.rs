@@ -66,8 +66,8 @@ pub struct Task {
     /// The newest position that was handed to the store.
     written: Seq,
     encoder: Encoder,
-    mailbox: mpsc::Receiver<Request>,
-    cancels: mpsc::Receiver<Request>,
+    mailbox: mpsc::Receiver<Box<Request>>,
+    cancels: mpsc::Receiver<Box<Request>>,
     upstream: Option<Deltas>,
     tools: Vec<(CallId, BoxFuture<'static, Result<serde_json::Value, String>>)>,
     timer: Pin<Box<Sleep>>,
@@ -97,7 +97,7 @@ struct InFlight {
 /// What the task is woken by.
 enum Woken {
     Appended(Result<(), StoreError>),
-    Request(Option<Request>),
+    Request(Option<Box<Request>>),
     ToolDone(CallId, Result<serde_json::Value, String>),
     Delta(Option<Result<Delta, ProviderError>>),
     Timer,
@@ -194,16 +194,10 @@ impl Task {
                     tracing::error!(session = %self.shared.key, %error, "append failed, the session is closed");
                     break;
                 }
-                Woken::Request(Some(request)) => self.request(request),
+                Woken::Request(Some(request)) => self.request(*request),
                 Woken::Request(None) => break,
                 Woken::ToolDone(call_id, result) => self.step(Input::ToolDone { call_id, result }),
-                Woken::Delta(delta) => {
-                    if self.deltas(delta) {
-                        // An upstream that never waits would keep everyone else from the thread, and Stop from the
-                        // mailbox.
-                        tokio::task::yield_now().await;
-                    }
-                }
+                Woken::Delta(delta) => self.deltas(delta).await,
                 Woken::Timer => {
                     self.timer_at = None;
                     self.step(Input::Tick);
@@ -376,9 +370,8 @@ impl Task {
         }
     }
 
-    /// Takes a delta and those that are ready behind it, never waiting for more. Tells whether it stopped before there
-    /// were none left.
-    fn deltas(&mut self, first: Option<Result<Delta, ProviderError>>) -> bool {
+    /// Takes a delta and those that are ready behind it, never waiting for more.
+    async fn deltas(&mut self, first: Option<Result<Delta, ProviderError>>) {
         let mut next = Some(first);
         let mut taken = 0;
         while let Some(delta) = next {
@@ -398,12 +391,12 @@ impl Task {
             self.step(input);
             taken += 1;
             next = match &mut self.upstream {
-                Some(upstream) if taken < DELTAS_AT_A_TIME => upstream.next().now_or_never(),
-                Some(_) => return true,
+                Some(upstream) if taken < DELTAS_AT_A_TIME => at_hand(upstream).await,
+                // One that never waits would keep everyone else from the thread, and Stop from the mailbox.
+                Some(_) => return tokio::task::yield_now().await,
                 None => None,
             };
         }
-        false
     }
 
     fn set_timer(&mut self) {
@@ -424,6 +417,18 @@ impl Drop for Task {
         // However the task ends, readers must learn it.
         self.shared.log.close();
     }
+}
+
+/// What the upstream has to say at once, if anything. Asked with the task's own waker, which is registered already: a
+/// waker that does nothing would take its place in every timer and socket below, and be replaced in turn.
+async fn at_hand(upstream: &mut Deltas) -> Option<Option<Result<Delta, ProviderError>>> {
+    poll_fn(|cx| {
+        Poll::Ready(match upstream.poll_next_unpin(cx) {
+            Poll::Ready(delta) => Some(delta),
+            Poll::Pending => None,
+        })
+    })
+    .await
 }
 
 /// The next tool that ends. Few run at once, so each is simply asked.

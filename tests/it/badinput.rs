@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use steerage::command::{COMMAND_BYTES_MAX, STEER_BYTES_MAX};
 
 use crate::support::{
-    Client, TestServer,
+    Client, SseEvent, TestServer,
     client::{Answer, read_head, send},
 };
 
@@ -166,7 +166,8 @@ async fn h_requests_that_cannot_be_served() {
     let long = vec![b' '; 4 * 1024 * 1024 + 1];
     let xml = [("accept", "application/xml")];
     let both = [json[0], xml[0]];
-    let rows: Vec<(&str, &str, &str, &[(&str, &str)], &[u8], u16, &str, &str)> = vec![
+    type Row<'a> = (&'a str, &'a str, &'a str, &'a [(&'a str, &'a str)], &'a [u8], u16, &'a str, &'a str);
+    let rows: Vec<Row<'_>> = vec![
         ("H6 command", "POST", CONTROL, &json, &long[..COMMAND_BYTES_MAX + 1], 413, "payload_too_large", "65536 bytes"),
         ("H6 create", "POST", "/v1/sessions", &json, &long, 413, "payload_too_large", "4194304 bytes"),
         ("H9 none", "POST", CONTROL, &[], cancel, 415, "unsupported_media_type", "application/json"),
@@ -309,6 +310,11 @@ async fn h7_h8_h14_h15_h24_broken_http_harms_nobody() {
     unharmed(&client, &before).await;
 }
 
+/// The first thing that a stream says.
+async fn first(client: &Client, path: &str, headers: &[(&str, &str)]) -> SseEvent {
+    client.stream(path, headers).await.next().await.expect("an event")
+}
+
 #[tokio::test(start_paused = true)]
 async fn s_cursors_that_are_none_and_cursors_that_are_lost() {
     let (_server, client, before) = start().await;
@@ -366,11 +372,11 @@ async fn s_cursors_that_are_none_and_cursors_that_are_lost() {
     }
     // S1 S8: no cursor and an empty one are the start; S2: at the tail nothing comes; S11: the header goes before.
     for headers in [vec![], vec![("last-event-id", "")]] {
-        let first = client.stream(EVENTS, &headers).await.next().await.expect("an event");
+        let first = first(&client, EVENTS, &headers).await;
         assert_eq!(first.event, "session.created");
     }
     let path = format!("{EVENTS}?after={epoch}.1");
-    let first = client.stream(&path, &[("last-event-id", &tail)]).await.next().await.expect("an event");
+    let first = first(&client, &path, &[("last-event-id", &tail)]).await;
     assert_eq!(
         (first.event.as_str(), &first.data["seq"]),
         ("caught_up", &json!(tail.split('.').nth(1).unwrap().parse::<u64>().unwrap()))

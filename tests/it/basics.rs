@@ -79,3 +79,36 @@ async fn what_waited_for_the_end_of_an_answer_gets_an_answer_of_its_own() {
     let texts = events.iter().filter(|event| event.event == "text.ended").count();
     assert_eq!(texts, 3, "the story, the sea, another one");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_begins_now_and_is_cut_before_the_first_event_misses_nothing() {
+    let server = TestServer::start();
+    let client = server.client();
+    for session in ["a", "b"] {
+        client.create(json!({"id": session, "model": "demo/echo", "input": "one"})).await;
+        client.stream(&format!("/v1/sessions/{session}/events?until=idle"), &[]).await.rest().await;
+    }
+    for path in ["/v1/sessions/a/events?from=now", "/v1/events?sessions=a,b&from=now"] {
+        let before = client.log("a").await.len();
+        let mut stream = client.stream(path, &[]).await;
+        let caught_up = stream.until("caught_up").await;
+        assert!(caught_up.id.is_none());
+        assert_eq!(caught_up.data["seq"], before);
+        let tail = caught_up.data["last_event_id"].as_str().unwrap().to_owned();
+        let cursor = stream.last_id.clone().expect("a cursor before the first event");
+        assert!(cursor.contains(&tail), "{cursor}");
+        drop(stream);
+        client.control("a", json!({"type": "send", "content": "two"})).await;
+        let mut again = client.stream(path, &[("last-event-id", &cursor)]).await;
+        let mut seen = Vec::new();
+        while seen.last().is_none_or(|event: &Value| event["type"] != "run.completed") {
+            let event = again.next().await.unwrap();
+            if event.id.is_some() {
+                seen.push(event.data);
+            }
+        }
+        let log = client.log("a").await;
+        let missed: Vec<_> = log[before..].iter().map(|event| &event["seq"]).collect();
+        assert_eq!(seen.iter().map(|event| &event["seq"]).collect::<Vec<_>>(), missed, "{path}");
+    }
+}

@@ -122,7 +122,7 @@ async fn r21_another_attempt_is_made_before_the_first_token_and_never_after() {
 async fn a_run_that_nobody_reads_is_cancelled_only_where_that_was_asked_for() {
     let story = Story::new([endless("a"), endless("b")]);
     story.begin(json!({"input": "go", "on_disconnect": {"cancel_after_s": 5}})).await;
-    let mut reader = story.client.stream("/v1/sessions/s/events", &[]).await;
+    let mut reader = story.reader().await;
     reader.until("text.delta").await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(story.snapshot().await["state"], "running", "somebody reads");
@@ -139,7 +139,7 @@ async fn a_run_that_nobody_reads_is_cancelled_only_where_that_was_asked_for() {
 
     let story = Story::new([endless("a")]);
     story.begin(json!({"input": "go"})).await;
-    story.client.stream("/v1/sessions/s/events", &[]).await.until("text.delta").await;
+    story.reader().await.until("text.delta").await;
     tokio::time::sleep(Duration::from_secs(300)).await;
     assert_eq!(story.snapshot().await["state"], "running", "a disconnect is not a cancel");
 }
@@ -148,7 +148,7 @@ async fn a_run_that_nobody_reads_is_cancelled_only_where_that_was_asked_for() {
 async fn a_session_that_expires_or_is_deleted_ends_for_everybody() {
     let story = Story::new([says("a")]);
     story.begin(json!({"input": "go", "retention_s": 30})).await;
-    let mut reader = story.client.stream("/v1/sessions/s/events", &[]).await;
+    let mut reader = story.reader().await;
     let closed = reader.until("session.closed").await;
     assert_eq!(closed.data["reason"], "expired");
     assert_eq!(reader.next().await, None);
@@ -157,7 +157,7 @@ async fn a_session_that_expires_or_is_deleted_ends_for_everybody() {
 
     let story = Story::new([endless("a")]);
     story.begin(json!({"input": "go"})).await;
-    let mut reader = story.client.stream("/v1/sessions/s/events", &[]).await;
+    let mut reader = story.reader().await;
     reader.until("text.delta").await;
     assert_eq!(story.client.delete("/v1/sessions/s").await.status, 204);
     assert_eq!(story.model.open(), 0, "what ran is cancelled");

@@ -8,6 +8,7 @@ mod badsocket;
 mod basics;
 mod bounds;
 mod cancel;
+mod chat;
 mod commands;
 mod examples;
 mod machine;

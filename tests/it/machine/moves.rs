@@ -122,7 +122,7 @@ impl World {
             if haste < 192 {
                 self.perform();
             }
-            if haste & 31 == 31 {
+            if haste & 127 == 127 {
                 self.compare_snapshots();
             }
         }

@@ -112,7 +112,11 @@ impl Reader {
         self.connect(false).await;
         let sessions: Vec<String> = self.held.keys().cloned().collect();
         for session in sessions {
-            while !self.page_to_the_end(&session).await {}
+            let mut pages = 0;
+            while !self.page_to_the_end(&session).await {
+                pages += 1;
+                assert!(pages < 100, "{session} has no end");
+            }
         }
         self
     }

@@ -244,6 +244,8 @@ pub(crate) struct SseEvent {
 pub(crate) struct Sse<S> {
     body: Body<S>,
     text: Vec<u8>,
+    /// The cursor as a browser keeps it: an `id:` without data moves it, too.
+    pub(crate) last_id: Option<String>,
     /// The last `retry:`.
     pub(crate) retry_ms: Option<u64>,
     /// Comments seen, heartbeats among them.
@@ -252,7 +254,7 @@ pub(crate) struct Sse<S> {
 
 impl<S: AsyncRead + Unpin> Sse<S> {
     pub(crate) fn new(body: Body<S>) -> Self {
-        Self { body, text: Vec::new(), retry_ms: None, comments: 0 }
+        Self { body, text: Vec::new(), last_id: None, retry_ms: None, comments: 0 }
     }
 
     /// The next event; `None` at the end of the stream.
@@ -288,6 +290,9 @@ impl<S: AsyncRead + Unpin> Sse<S> {
                 ("retry", value) => self.retry_ms = value.parse().ok(),
                 other => panic!("a line that no server of ours sends: {other:?}"),
             }
+        }
+        if id.is_some() {
+            self.last_id.clone_from(&id);
         }
         data.map(|data| SseEvent { id, event, data })
     }

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 use steerage::{Config, provider::Message};
+use tokio::io::DuplexStream;
 
 use super::{
-    Client, TestServer,
+    Client, Sse, TestServer,
     client::Answer,
     script::{Line, Scripted, Work},
 };
@@ -62,9 +63,14 @@ impl Story {
         self.client.snapshot("s").await
     }
 
+    /// Follows the session from its beginning.
+    pub(crate) async fn reader(&self) -> Sse<DuplexStream> {
+        self.client.stream("/v1/sessions/s/events", &[]).await
+    }
+
     /// Waits for the `nth` event of that type, from 1, and gives it.
     pub(crate) async fn wait(&self, kind: &str, nth: usize) -> Value {
-        let mut stream = self.client.stream("/v1/sessions/s/events", &[]).await;
+        let mut stream = self.reader().await;
         for _ in 1..nth {
             stream.until(kind).await;
         }
@@ -91,9 +97,11 @@ pub(crate) fn outline(log: &[Value]) -> Vec<&str> {
 
 /// What the model was told that people said.
 pub(crate) fn users(messages: &[Message]) -> Vec<&str> {
-    let user = |message| match message {
-        &Message::User(ref text) => Some(text.as_str()),
-        _ => None,
-    };
-    messages.iter().filter_map(user).collect()
+    let mut texts = Vec::new();
+    for message in messages {
+        if let Message::User(text) = message {
+            texts.push(text.as_str());
+        }
+    }
+    texts
 }
