@@ -54,6 +54,9 @@ def create(body):
     if "tools" in body:
         tools = {tool["name"]: tool for tool in body["tools"]}
         for tool in tools.values():
+            if "parameters" in tool:
+                # Any object, but it must be a JSON Schema: what was made up becomes a part that means nothing.
+                tool["parameters"] = {"type": "object", "default": tool["parameters"]}
             if tool.get("executor") == "builtin":
                 tool["executor"] = "client" if tool["name"] != "get_weather" else "builtin"
         body["tools"] = list(tools.values())

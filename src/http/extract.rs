@@ -1,12 +1,17 @@
 //! What handlers take from a request, each with its own refusal: a session's key, a query, a JSON body, a cursor.
 
+use std::marker::PhantomData;
+
 use axum::{
     body::{Body, Bytes},
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::{HeaderMap, header, request::Parts},
 };
 use futures_util::StreamExt as _;
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeOwned},
+};
 
 use super::error::Problem;
 use crate::{
@@ -103,6 +108,29 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         return Err(Problem::new("invalid_request", "the body is a JSON object"));
     }
     serde_json::from_slice(bytes).map_err(explain)
+}
+
+/// A part of a body that is a JSON object. Serde would also read the fields of a struct from a list.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(de::value::MapAccessDeserializer::new(fields)).map(Object)
+            }
+        }
+
+        d.deserialize_map(Fields(PhantomData))
+    }
 }
 
 /// A cursor from the `Last-Event-ID` header, which a browser sends on its own, or else from the query. Both are read:

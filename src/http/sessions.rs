@@ -12,7 +12,7 @@ use super::{
     App,
     error::Problem,
     events::{self, Start, Until},
-    extract::{self, Form, JsonBytes, Params, Session},
+    extract::{self, Form, JsonBytes, Object, Params, Session},
 };
 use crate::{
     event::Role,
@@ -35,14 +35,14 @@ pub(super) struct Create {
     model: Option<String>,
     system: Option<String>,
     #[serde(default)]
-    tools: Vec<ToolSpec>,
+    tools: Vec<Object<ToolSpec>>,
     input: Option<Input>,
     #[serde(default)]
     params: Sampling,
     #[serde(default)]
     metadata: Map<String, Value>,
     retention_s: Option<u64>,
-    on_disconnect: Option<OnDisconnect>,
+    on_disconnect: Option<Object<OnDisconnect>>,
 }
 
 /// One text, or a conversation so far whose last message is a person's.
@@ -75,7 +75,7 @@ impl<'de> Deserialize<'de> for Input {
 
             fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Input, A::Error> {
                 let mut messages = Vec::new();
-                while let Some(Message { role, content }) = seq.next_element()? {
+                while let Some(Object(Message { role, content })) = seq.next_element()? {
                     messages.push((role, content));
                 }
                 match messages.last() {
@@ -95,12 +95,12 @@ impl From<Create> for NewSession {
             id: create.id,
             model: create.model,
             system: create.system,
-            tools: create.tools,
+            tools: create.tools.into_iter().map(|tool| tool.0).collect(),
             inputs: create.input.map(|input| input.0).unwrap_or_default(),
             params: create.params,
             metadata: create.metadata,
             retention_s: create.retention_s,
-            on_disconnect: create.on_disconnect,
+            on_disconnect: create.on_disconnect.map(|wish| wish.0),
         }
     }
 }

@@ -169,6 +169,10 @@ pub(super) async fn mistakes(observer: &Observer) {
         (json!({"retention_s": 1.0}), "invalid_request"),
         (json!({"input": " "}), "invalid_request"),
         (json!({"params": {"nobody": {}}}), "invalid_request"),
+        // An object is never a list of its fields.
+        (json!({"tools": [["get_weather"]]}), "invalid_request"),
+        (json!({"input": [["user", "go"]]}), "invalid_request"),
+        (json!({"on_disconnect": [1]}), "invalid_request"),
     ] {
         assert_eq!(observer.post("/v1/sessions", body).await.code(), code);
     }
