@@ -275,8 +275,6 @@ pub enum Reason {
     UnknownTarget,
     /// Too many commands wait already.
     TooManyPending,
-    /// The session is at its limit of events.
-    SessionLimit,
 }
 
 /// The durable answer to a command: what became of it, and at which position of the log.

@@ -35,6 +35,8 @@ pub const DEFAULT_MODEL: &str = "demo/assistant";
 pub const RETENTION_DEFAULT_S: u64 = 86_400;
 /// Longest retention that a session may ask for: 30 days.
 pub const RETENTION_MAX_S: u64 = 30 * 86_400;
+/// Longest that a run may go on without readers, when the session asks for an end to it: a day.
+pub const CANCEL_AFTER_MAX_S: u64 = 86_400;
 /// Tools of one session: a prompt with more is a mistake.
 pub const TOOLS_MAX: usize = 128;
 /// How long an upstream's list of models is believed, and how long it is waited for.
@@ -96,6 +98,9 @@ pub enum RegistryError {
     /// What was asked for makes no sense; the text names the field.
     #[error("{0}")]
     Invalid(String),
+    /// Its log in the store cannot be read; the text names the event.
+    #[error("{0}")]
+    Damaged(String),
     /// The process is at its limit.
     #[error("this server holds at most {0} sessions")]
     Full(usize),
@@ -174,6 +179,10 @@ impl Registry {
         if !(1..=RETENTION_MAX_S).contains(&retention_s) {
             return Err(RegistryError::Invalid(format!("retention_s is 1 to {RETENTION_MAX_S} seconds")));
         }
+        if new.on_disconnect.is_some_and(|wish| wish.cancel_after_s > CANCEL_AFTER_MAX_S) {
+            let limit = format!("on_disconnect.cancel_after_s is at most {CANCEL_AFTER_MAX_S} seconds");
+            return Err(RegistryError::Invalid(limit));
+        }
         let model = self.resolve(new.model.as_deref().unwrap_or(DEFAULT_MODEL)).await?;
         let tools = self.resolve_tools(&model, new.tools)?;
         let session = new.id.unwrap_or_else(|| self.env.session_id());
@@ -236,7 +245,7 @@ impl Registry {
         while cursor < stored.tail {
             for frame in self.store.read(&stored.key, cursor, OPEN_READ_BYTES).await? {
                 cursor = frame.seq();
-                let damaged = |what: &str| RegistryError::Invalid(format!("event {cursor} of this session {what}"));
+                let damaged = |what: &str| RegistryError::Damaged(format!("event {cursor} of {} {what}", stored.key));
                 let record = Record::decode(&frame.json()).map_err(|_| damaged("is not readable"))?;
                 let at = record.at_millis().unwrap_or_default();
                 match &mut fold {
@@ -362,7 +371,7 @@ impl Registry {
         before: Option<u64>,
         limit: usize,
     ) -> Result<(Vec<Summary>, Option<u64>), RegistryError> {
-        let mut before = before;
+        let (limit, mut before) = (limit.max(1), before);
         let mut found = Vec::new();
         loop {
             let page = self.store.scan(tenant, before, limit).await?;

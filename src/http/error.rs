@@ -117,7 +117,6 @@ impl Problem {
             Reason::AlreadyApplied => ("already_applied", "the command no longer waits"),
             Reason::UnknownTarget => ("unknown_target", "this session has no such command"),
             Reason::TooManyPending => ("too_many_pending", "too many commands wait"),
-            Reason::SessionLimit => ("session_limit", "the session is at its limit"),
         };
         let detail = receipt.message.clone().unwrap_or_else(|| detail.to_owned());
         Some(Self { receipt: Some(receipt.clone()), ..Self::new(code, detail) })
@@ -177,6 +176,10 @@ impl From<RegistryError> for Problem {
             RegistryError::Exists => Self::new("session_exists", detail),
             RegistryError::UnknownModel(_) => Self::new("unknown_model", detail),
             RegistryError::Invalid(_) => Self::new("invalid_request", detail),
+            RegistryError::Damaged(_) => {
+                tracing::error!(%detail, "a stored session cannot be opened");
+                Self::new("internal", "this session is damaged")
+            }
             RegistryError::Full(_) => Self::new("too_many_sessions", detail).after(5),
             RegistryError::Stopping => Self::new("unavailable", detail).after(5),
             RegistryError::Store(_) => {

@@ -243,6 +243,7 @@ async fn h_creations_that_make_no_sense() {
         ("seed", r#"{"params":{"seed":1.0}}"#.into(), "invalid_request", "1.0"),
         ("tokens", r#"{"params":{"max_tokens":18446744073709551616}}"#.into(), "invalid_request", ""),
         ("retention", r#"{"retention_s":0}"#.into(), "invalid_request", "1 to 2592000"),
+        ("patience", r#"{"on_disconnect":{"cancel_after_s":86401}}"#.into(), "invalid_request", "at most 86400"),
         ("disconnect", r#"{"on_disconnect":{"cancel":1}}"#.into(), "invalid_request", "unknown field `cancel`"),
         ("tool name", tool(json!({"name": "a b"})), "invalid_request", "a tool name is"),
         ("tool field", tool(json!({"name": "t", "parametres": {}})), "invalid_request", "unknown field `parametres`"),

@@ -157,4 +157,5 @@ fn the_limits_are_those_of_the_code() {
     let retention = &schemas["CreateSession"]["properties"]["retention_s"];
     assert_eq!(retention["maximum"], registry::RETENTION_MAX_S);
     assert_eq!(retention["default"], registry::RETENTION_DEFAULT_S);
+    assert_eq!(schemas["OnDisconnect"]["properties"]["cancel_after_s"]["maximum"], registry::CANCEL_AFTER_MAX_S);
 }
