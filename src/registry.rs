@@ -414,14 +414,4 @@ impl Registry {
     pub fn running(&self) -> usize {
         self.live().values().filter(|handle| !handle.is_resting()).count()
     }
-
-    /// What survives what.
-    pub fn durability(&self) -> crate::event::Durability {
-        self.store.durability()
-    }
-
-    /// The names of the providers.
-    pub fn providers(&self) -> impl Iterator<Item = &str> {
-        self.providers.keys().map(String::as_str)
-    }
 }

@@ -121,11 +121,6 @@ impl Handle {
         let _ended_already = self.mailbox.send(Box::new(Request::Shutdown)).await;
     }
 
-    /// Waits until the task has ended.
-    pub async fn ended(&self) {
-        self.mailbox.closed().await;
-    }
-
     /// Whether the task has ended.
     pub fn has_ended(&self) -> bool {
         self.mailbox.is_closed()

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     command::{
-        Approve, Cancel, CancelMode, Command, CommandKind, Deny, IfIdle, IfRunning, Reason, Status, SteerWhen,
+        Approve, Cancel, CancelMode, Command, CommandKind, Deny, IfIdle, IfRunning, Reason, Receipt, Status, SteerWhen,
         ToolResult, Withdraw,
     },
     env::Millis,
@@ -44,7 +44,8 @@ type Decision = Result<(), Refused>;
 
 enum Refused {
     No(No),
-    SameAgain,
+    /// The same answer was given before, and got this receipt.
+    SameAgain(Receipt),
 }
 
 impl From<Reason> for Refused {
@@ -103,13 +104,7 @@ impl State {
                 self.emit(rejected, now, out);
                 self.fold.receipts[&id].receipt.clone()
             }
-            Err(Refused::SameAgain) => {
-                let same = |a: &&super::fold::Answered| a.digest == asked.digest && a.receipt.status == Status::Applied;
-                let mut receipt =
-                    self.fold.receipts.values().find(same).map(|a| a.receipt.clone()).expect("was answered");
-                receipt.replayed = true;
-                receipt
-            }
+            Err(Refused::SameAgain(first)) => Receipt { replayed: true, ..first },
         };
         out.effects.push(Effect::Reply(ticket, Reply::Receipt(receipt)));
     }
@@ -235,16 +230,16 @@ impl State {
                     ApprovalOutcome::Approved | ApprovalOutcome::Denied => Reason::AlreadyResolved,
                     ApprovalOutcome::TimedOut | ApprovalOutcome::Cancelled => Reason::Stale,
                 };
-                match reason == Reason::AlreadyResolved && self.was_applied(digest) {
-                    true => Err(Refused::SameAgain),
-                    false => Err(Refused::No(No { reason, message, content: None })),
-                }
+                let same = self.applied_before(digest).filter(|_| reason == Reason::AlreadyResolved);
+                Err(same.map_or(Refused::No(No { reason, message, content: None }), Refused::SameAgain))
             }
         }
     }
 
-    fn was_applied(&self, digest: &str) -> bool {
-        self.fold.receipts.values().any(|a| a.digest == digest && a.receipt.status == Status::Applied)
+    /// The receipt of the same command under another id, if one had its effect.
+    fn applied_before(&self, digest: &str) -> Option<Receipt> {
+        let same = |a: &&super::fold::Answered| a.digest == digest && a.receipt.status == Status::Applied;
+        self.fold.receipts.values().find(same).map(|a| a.receipt.clone())
     }
 
     fn on_approve(&mut self, asked: &Asked, approve: Approve, now: Millis, out: &mut Out) -> Decision {
@@ -280,9 +275,10 @@ impl State {
             // Its arguments are not whole, so nobody can have run it.
             CallState::Streaming => return Err(Reason::UnknownCall.into()),
             CallState::AwaitingApproval => return Err(Reason::ApprovalPending.into()),
-            _ if self.was_applied(&asked.digest) => return Err(Refused::SameAgain),
-            CallState::Completed => return Err(Reason::AlreadyResolved.into()),
-            CallState::Failed | CallState::Running => return Err(Reason::Stale.into()),
+            ended => {
+                let reason = if ended == CallState::Completed { Reason::AlreadyResolved } else { Reason::Stale };
+                return Err(self.applied_before(&asked.digest).map_or(reason.into(), Refused::SameAgain));
+            }
         }
         let given = match (result.output, result.error) {
             (Some(output), _) => Ok(output),

@@ -237,23 +237,27 @@ impl Task {
 
     /// Closing is done at once; it also takes back what was to be opened and has not been.
     fn take_effects(&mut self) {
-        for effect in self.out.effects.drain(..) {
+        for effect in std::mem::take(&mut self.out.effects) {
             match effect {
                 Effect::CloseUpstream => {
                     self.upstream = None;
-                    let waiting = self.in_flight.iter_mut().map(|batch| &mut batch.then).chain([&mut self.held]);
-                    waiting.for_each(|held| held.retain(|h| !matches!(h, Held::Effect(Effect::OpenUpstream(_)))));
+                    self.take_back(|effect| matches!(effect, Effect::OpenUpstream(_)));
                 }
                 Effect::StopTool(call_id) => {
                     self.tools.retain(|(id, _)| *id != call_id);
-                    let waiting = self.in_flight.iter_mut().map(|batch| &mut batch.then).chain([&mut self.held]);
-                    let starts =
-                        |h: &Held| matches!(h, Held::Effect(Effect::StartTool { call, .. }) if call.call_id == call_id);
-                    waiting.for_each(|held| held.retain(|h| !starts(h)));
+                    self.take_back(
+                        |effect| matches!(effect, Effect::StartTool { call, .. } if call.call_id == call_id),
+                    );
                 }
                 later => self.held.push_back(Held::Effect(later)),
             }
         }
+    }
+
+    /// What has not been done yet is not done.
+    fn take_back(&mut self, unwanted: impl Fn(&Effect) -> bool) {
+        let batches = self.in_flight.iter_mut().map(|batch| &mut batch.then).chain([&mut self.held]);
+        batches.for_each(|held| held.retain(|h| !matches!(h, Held::Effect(effect) if unwanted(effect))));
     }
 
     /// Hands the events that wait to the store, if it is not busy with the last ones.
