@@ -67,13 +67,21 @@ fn encode(count: usize) -> f64 {
 fn append_and_publish(count: usize) -> f64 {
     let store = MemoryStore::default();
     let key = SessionKey { tenant: Tenant::default(), session: "a".parse().expect("an id") };
-    store.create(&key, Default::default()).now_or_never().expect("at once").expect("a new session");
+    store.create(&key).now_or_never().expect("at once").expect("a new session");
     let log = SessionLog::new(vec![("k7q2mx".parse().expect("an epoch"), Seq(1))], Seq::ZERO);
     let frames = frames(count);
     let began = Instant::now();
     for (expected, frame) in (0..).zip(frames) {
         let frames = vec![frame.clone()];
-        let append = Append { key: key.clone(), term: 1, expected: Seq(expected), frames, summary: None };
+        let append = Append {
+            key: key.clone(),
+            term: 1,
+            expected: Seq(expected),
+            frames,
+            note: None,
+            binding: false,
+            rests: false,
+        };
         store.append(append).now_or_never().expect("at once").expect("no conflict");
         log.publish([frame], false);
     }
@@ -113,8 +121,8 @@ impl Provider for Teller {
 async fn teller(tokens: usize) -> (Router, Arc<Semaphore>) {
     let allowed = Arc::new(Semaphore::new(0));
     let provider = Teller { tokens, allowed: allowed.clone() };
-    let server = Server::new(Config::default()).expect("a valid configuration").provider("bench", provider);
-    let router = server.start().router;
+    let server = Server::new(Config::in_memory()).expect("a valid configuration").provider("bench", provider);
+    let router = server.start().expect("it starts").router;
     let body = r#"{"id":"a","model":"bench/teller","input":"go"}"#;
     let create = Request::post("/v1/sessions").header("content-type", "application/json").body(Body::from(body));
     let created = router.clone().oneshot(create.expect("a request")).await.expect("infallible");

@@ -17,7 +17,7 @@ async fn main() -> Result {
     let listener = TcpListener::bind(address.as_deref().unwrap_or("127.0.0.1:0")).await?;
     let bound = listener.local_addr()?;
 
-    let steerage = Server::new(Config::default())?.start();
+    let steerage = Server::new(Config::in_memory())?.start()?;
     let app = Router::new()
         .route("/hello", get(|| async { r#"{"hello":"from a route of my own"}"# }))
         .nest("/ai", steerage.router.clone());

@@ -84,7 +84,7 @@ async fn main() -> Result {
     let bound = listener.local_addr()?.to_string();
     println!("the model clerk/counting is at http://{bound}");
 
-    let server = Server::new(Config::default())?.provider("clerk", Clerk).tool(CountWords);
+    let server = Server::new(Config::in_memory())?.provider("clerk", Clerk).tool(CountWords);
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = server.serve(listener, async {
         let _or_dropped = stopped.await;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{provider::openai, registry};
+use crate::{event::Durability, provider::openai, registry, store::disk};
 
 /// The configuration of a server.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -12,14 +12,48 @@ use crate::{provider::openai, registry};
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// Where logs live: `memory`.
+    /// Where logs live: `memory`, or `disk:FOLDER`.
     pub store: String,
+    /// What of a log on disk survives what: `os` or `fsync`.
+    pub durability: DiskDurability,
     /// Model servers by name; their models appear as `NAME/MODEL`.
     pub upstreams: BTreeMap<String, Upstream>,
     /// Bounds.
     pub limits: Limits,
     /// Seconds that running generations may go on after SIGTERM.
     pub drain_grace_s: u64,
+}
+
+/// What of a log on disk survives what. Either way nothing that was shown is lost with the process, and nothing that
+/// somebody was told to rely on (receipts, approvals, tool starts, ends of runs) is lost with the machine's power.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskDurability {
+    /// A power cut may take the last moments of an answer that is being written; its readers are told.
+    #[default]
+    Os,
+    /// Every event is on the disk before it is shown.
+    Fsync,
+}
+
+impl std::str::FromStr for DiskDurability {
+    type Err = ConfigError;
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        match text {
+            "os" => Ok(Self::Os),
+            "fsync" => Ok(Self::Fsync),
+            _ => Err(ConfigError(format!("durability = {text:?}: it is os or fsync"))),
+        }
+    }
+}
+
+/// Where logs live.
+#[derive(Clone, Debug)]
+pub enum StoreKind {
+    /// In the process, and nowhere else.
+    Memory,
+    /// In a folder.
+    Disk(disk::Config),
 }
 
 /// An OpenAI-compatible model server.
@@ -96,7 +130,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
-            store: "memory".into(),
+            store: "disk:steerage-data".into(),
+            durability: DiskDurability::Os,
             upstreams: BTreeMap::new(),
             limits: Limits::default(),
             drain_grace_s: 20,
@@ -125,6 +160,11 @@ impl Default for Limits {
 pub struct ConfigError(pub String);
 
 impl Config {
+    /// The usual settings, with sessions that live as long as the process and leave nothing behind.
+    pub fn in_memory() -> Self {
+        Self { store: "memory".into(), ..Self::default() }
+    }
+
     /// Reads a TOML file. An unknown key is an error that names it.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text =
@@ -150,9 +190,7 @@ impl Config {
     /// Whether it makes sense.
     pub fn check(&self) -> Result<(), ConfigError> {
         let fail = |text: String| Err(ConfigError(text));
-        if self.store != "memory" {
-            return fail(format!("store = {:?}: this version has the store memory", self.store));
-        }
+        self.store()?;
         if !self.listen.ip().is_loopback() {
             return fail(format!(
                 "listen = {}: without credentials the server only listens on loopback, put a proxy that authenticates in front",
@@ -192,6 +230,23 @@ impl Config {
             return fail("limits.events_max is at least 2000: a thousand are kept free to close what is open".into());
         }
         Ok(())
+    }
+
+    /// The store that is named.
+    pub fn store(&self) -> Result<StoreKind, ConfigError> {
+        if self.store == "memory" {
+            return Ok(StoreKind::Memory);
+        }
+        match self.store.strip_prefix("disk:").filter(|path| !path.is_empty()) {
+            Some(path) => {
+                let durability = match self.durability {
+                    DiskDurability::Os => Durability::Os,
+                    DiskDurability::Fsync => Durability::Fsync,
+                };
+                Ok(StoreKind::Disk(disk::Config { path: path.into(), durability }))
+            }
+            None => Err(ConfigError(format!("store = {:?}: it is memory or disk:FOLDER", self.store))),
+        }
     }
 
     /// The registry's part.
@@ -247,6 +302,7 @@ mod tests {
         };
         assert!(with(|c| c.listen = "0.0.0.0:80".parse().unwrap()).contains("loopback"));
         assert!(with(|c| c.store = "tape".into()).contains("tape"));
+        assert!(with(|c| c.store = "disk:".into()).contains("disk:FOLDER"));
         assert!(with(|c| c.limits.steps_max = 0).contains("steps_max"));
         assert!(with(|c| c.add_upstream("demo=http://x/v1").unwrap()).contains("demo"));
         assert!(with(|c| c.add_upstream("A=http://x/v1").unwrap()).contains("a-z"));

@@ -200,6 +200,11 @@ pub enum Event {
 pub enum Durability {
     /// Nothing: the log is in this process only.
     Memory,
+    /// The end of the process, also a sudden one. A power cut may take the last moments of an answer, but nothing that
+    /// somebody was told to rely on: receipts, approvals, starts and ends of tools, ends of runs.
+    Os,
+    /// A power cut: every event is on the disk before it is shown.
+    Fsync,
 }
 
 /// Why a session ended.
@@ -408,6 +413,38 @@ impl Event {
     /// Whether it is a fragment of a block: these carry no time, and neighbours may be merged before they are stored.
     pub fn is_delta(&self) -> bool {
         matches!(self, Self::TextDelta { .. } | Self::ReasoningDelta { .. } | Self::ToolCallDelta { .. })
+    }
+
+    /// Whether somebody relies on it from then on: a receipt, an approval, a tool's start and end, the end of a run. A
+    /// store keeps these through a power cut, whatever it promises for the rest.
+    pub fn is_binding(&self) -> bool {
+        match self {
+            Self::TextStarted { .. }
+            | Self::TextDelta { .. }
+            | Self::TextEnded { .. }
+            | Self::ReasoningStarted { .. }
+            | Self::ReasoningDelta { .. }
+            | Self::ReasoningEnded { .. }
+            | Self::ToolCallStarted { .. }
+            | Self::ToolCallDelta { .. }
+            | Self::ToolCallReady { .. }
+            | Self::StepStarted { .. }
+            | Self::StepEnded { .. } => false,
+            Self::SessionCreated { .. }
+            | Self::SessionClosed { .. }
+            | Self::InputAdded { .. }
+            | Self::RunStarted { .. }
+            | Self::ApprovalRequested { .. }
+            | Self::ApprovalResolved { .. }
+            | Self::ToolStarted { .. }
+            | Self::ToolCompleted { .. }
+            | Self::ToolFailed { .. }
+            | Self::CommandAccepted { .. }
+            | Self::CommandApplied { .. }
+            | Self::CommandRejected { .. }
+            | Self::CommandWithdrawn { .. } => true,
+            event => event.ends_run(),
+        }
     }
 
     /// Whether it is the one end of a run.

@@ -11,8 +11,10 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use crate::{
     env::Millis,
     event::Event,
-    id::{EventId, Seq},
+    id::{Epoch, EventId, Seq},
 };
+
+pub mod pack;
 
 /// One encoded event; cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,10 @@ pub struct Frame {
 
 /// What follows the JSON in an SSE event.
 const SSE_END: usize = "\n\n".len();
+/// What comes before the cursor in an SSE event.
+const ID_LINE: &str = "id: ";
+/// Characters of an epoch.
+const EPOCH_BYTES: usize = 6;
 
 impl Frame {
     /// The event as SSE: `id`, `event`, one `data` line, blank line.
@@ -46,6 +52,20 @@ impl Frame {
     /// Its position.
     pub fn seq(&self) -> Seq {
         self.seq
+    }
+
+    /// The history it belongs to.
+    pub fn epoch(&self) -> Epoch {
+        let text = std::str::from_utf8(&self.bytes[ID_LINE.len()..ID_LINE.len() + EPOCH_BYTES]);
+        text.ok().and_then(|text| text.parse().ok()).expect("a frame begins with its cursor")
+    }
+
+    /// What it says beyond its cursor: the JSON after `"seq":N,`. With the cursor, [`Encoder::restore`] makes the frame
+    /// of it again, to the byte; so this is all that a store has to keep.
+    pub fn body(&self) -> &[u8] {
+        let digits = self.seq.0.checked_ilog10().unwrap_or(0) as usize + 1;
+        let head = r#"{"id":"","seq":,"#.len() + EPOCH_BYTES + ".".len() + 2 * digits;
+        &self.bytes[self.json_start as usize + head..self.bytes.len() - SSE_END]
     }
 
     /// Bytes it holds.
@@ -76,22 +96,8 @@ pub struct Encoder {
 impl Encoder {
     /// Encodes `event` as the one at `id`. `at` is left out of deltas, which come thirty a second.
     pub fn encode(&mut self, id: EventId, at: Millis, event: &Event) -> Frame {
-        if self.arena.capacity() < ARENA_BYTES / 8 {
-            self.arena.reserve(ARENA_BYTES);
-        }
+        let json_start = self.head(id, event.kind());
         let arena = &mut self.arena;
-        let kind = event.kind();
-        let mut digits = [0; DIGITS_MAX];
-        let (epoch, seq) = (id.epoch.as_str(), decimal(id.seq.0, &mut digits));
-        // No text of a model, a tool or a user reaches these lines: ids and names are ours, the data is one JSON line.
-        // They are put together by hand, because formatting them takes longer than encoding the delta itself.
-        for piece in ["id: ", epoch, ".", seq, "\nevent: ", kind, "\ndata: "] {
-            arena.put_slice(piece.as_bytes());
-        }
-        let json_start = u32::try_from(arena.len()).expect("the head of a frame is short");
-        for piece in ["{\"id\":\"", epoch, ".", seq, "\",\"seq\":", seq] {
-            arena.put_slice(piece.as_bytes());
-        }
         if !event.is_delta() {
             put(arena, format_args!(r#","at":"{}""#, at.rfc3339()));
         }
@@ -99,9 +105,52 @@ impl Encoder {
         serde_json::to_writer(arena.writer(), event).expect("an event is plain JSON");
         // The event's own opening brace becomes the comma after the common fields.
         arena[body] = b',';
-        arena.put_slice(b"\n\n");
-        Frame { bytes: self.arena.split().freeze(), seq: id.seq, json_start }
+        self.end(id.seq, json_start)
     }
+
+    /// The frame at `id` whose [`Frame::body`] is `body`. `None` when that cannot be one.
+    pub fn restore(&mut self, id: EventId, body: &[u8]) -> Option<Frame> {
+        // A frame is UTF-8 by construction, and every wire relies on it.
+        let kind = kind_of(std::str::from_utf8(body).ok()?)?;
+        let json_start = self.head(id, kind);
+        self.arena.put_u8(b',');
+        self.arena.put_slice(body);
+        Some(self.end(id.seq, json_start))
+    }
+
+    /// Writes everything before the event's own fields; gives where the JSON begins.
+    fn head(&mut self, id: EventId, kind: &str) -> u32 {
+        if self.arena.capacity() < ARENA_BYTES / 8 {
+            self.arena.reserve(ARENA_BYTES);
+        }
+        let arena = &mut self.arena;
+        let mut digits = [0; DIGITS_MAX];
+        let (epoch, seq) = (id.epoch.as_str(), decimal(id.seq.0, &mut digits));
+        // No text of a model, a tool or a user reaches these lines: ids and names are ours, the data is one JSON line.
+        // They are put together by hand, because formatting them takes longer than encoding the delta itself.
+        for piece in [ID_LINE, epoch, ".", seq, "\nevent: ", kind, "\ndata: "] {
+            arena.put_slice(piece.as_bytes());
+        }
+        let json_start = u32::try_from(arena.len()).expect("the head of a frame is short");
+        for piece in ["{\"id\":\"", epoch, ".", seq, "\",\"seq\":", seq] {
+            arena.put_slice(piece.as_bytes());
+        }
+        json_start
+    }
+
+    fn end(&mut self, seq: Seq, json_start: u32) -> Frame {
+        self.arena.put_slice(b"\n\n");
+        Frame { bytes: self.arena.split().freeze(), seq, json_start }
+    }
+}
+
+/// The event's name in a body: the value of `type`, which stands first, or right behind `at`.
+fn kind_of(body: &str) -> Option<&str> {
+    let after_at = match body.strip_prefix(r#""at":""#) {
+        Some(rest) => rest.split_once("\",")?.1,
+        None => body,
+    };
+    Some(after_at.strip_prefix(r#""type":""#)?.split_once('"')?.0)
 }
 
 /// Digits of the largest position.
@@ -142,7 +191,25 @@ mod tests {
                         \"block\":1,\"text\":\"a\\r\\n\u{2028}\\ndata: x\"}\n\n";
         assert_eq!(frame.sse(), expected.as_bytes());
         assert_eq!(frame.kind(), "text.delta");
+        assert_eq!(frame.epoch(), id(42).epoch);
         assert_eq!(Record::decode(&frame.json()).unwrap(), Record { id: id(42), at: None, event });
+    }
+
+    #[test]
+    fn a_frame_is_made_again_of_its_cursor_and_its_body() {
+        let mut encoder = Encoder::default();
+        let delta = |text: &str| Event::TextDelta { block: 7, text: text.into(), lossy: false };
+        for seq in [1, 9, 10, 99, 100, 123_456, u64::MAX] {
+            for event in [delta("a\"type\":\"x\" — 四"), delta(""), Event::TextEnded { block: 1 }] {
+                let frame = encoder.encode(id(seq), Millis(seq), &event);
+                assert_eq!(encoder.restore(id(seq), frame.body()), Some(frame.clone()), "{frame:?}");
+            }
+        }
+        for no_body in
+            [&b""[..], b"{}", br#""at":"#, br#""at":"x""#, br#""type":"x"#, br#""type":5"#, b"\"type\":\"\xff\""]
+        {
+            assert_eq!(encoder.restore(id(1), no_body), None);
+        }
     }
 
     #[test]

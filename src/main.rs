@@ -3,10 +3,15 @@
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use steerage::{Config, Server, config::ConfigError, server::Drained};
+use steerage::{
+    Config, Server,
+    config::{ConfigError, DiskDurability},
+    server::Drained,
+};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 mod chat;
+mod operate;
 
 /// Holds LLM generations as durable sessions: stream, resume, steer, approve, stop.
 #[derive(Parser)]
@@ -25,6 +30,9 @@ enum Role {
     /// Talk to a server in this terminal.
     #[command(after_help = chat::HELP)]
     Chat(chat::Options),
+    /// Look after a store's folder.
+    #[command(subcommand)]
+    Store(operate::Work),
     /// Validate the configuration and print it in full, without secrets.
     Check(Serve),
 }
@@ -37,9 +45,13 @@ struct Serve {
     /// Address to listen on [default: 127.0.0.1:8787].
     #[arg(long, env = "STEERAGE_LISTEN", value_name = "ADDRESS")]
     listen: Option<std::net::SocketAddr>,
-    /// Where logs live: memory [default: memory].
+    /// Where sessions live: memory, or disk:FOLDER [default: disk:steerage-data].
     #[arg(long, env = "STEERAGE_STORE", value_name = "STORE")]
     store: Option<String>,
+    /// What a store on disk survives: os (the end of the process, and everything somebody relies on a power cut, too) or
+    /// fsync (a power cut, every event) [default: os].
+    #[arg(long, env = "STEERAGE_DURABILITY", value_name = "LEVEL")]
+    durability: Option<DiskDurability>,
     /// An OpenAI-compatible model server, its models appear as NAME/MODEL. Its key is read from
     /// STEERAGE_NAME_API_KEY. May be repeated.
     #[arg(long, env = "STEERAGE_UPSTREAM", value_name = "NAME=URL", value_delimiter = ',')]
@@ -54,6 +66,9 @@ impl Serve {
         }
         if let Some(store) = self.store {
             config.store = store;
+        }
+        if let Some(durability) = self.durability {
+            config.durability = durability;
         }
         for upstream in &self.upstream {
             config.add_upstream(upstream)?;
@@ -70,6 +85,7 @@ async fn main() -> ExitCode {
         None => serve(cli.serve).await,
         Some(Role::Serve(options)) => serve(options).await,
         Some(Role::Chat(options)) => chat::run(options).await,
+        Some(Role::Store(work)) => operate::run(work),
         Some(Role::Check(options)) => check(options),
     };
     result.unwrap_or_else(|message| {

@@ -1,7 +1,9 @@
-//! The sessions alive in this process: created, opened, listed, ended.
+//! The sessions alive in this process: created, opened, listed, ended. What nobody uses leaves the memory (`keep`), and
+//! comes back from the store when somebody asks.
 
 use std::{
     collections::{BTreeMap, HashMap},
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex},
     time::Duration,
@@ -20,6 +22,7 @@ use crate::{
     session::{
         Handle,
         fold::Fold,
+        read_only::ReadOnly,
         state::{Limits, Stamped, Upstream},
         task::{Task, World},
         view::{SessionState, Summary},
@@ -28,6 +31,11 @@ use crate::{
     store::{Store, StoreError, Stored},
     tool::Tools,
 };
+
+mod keep;
+mod unknown;
+
+use unknown::UnknownProvider;
 
 /// The model of a session that names none.
 pub const DEFAULT_MODEL: &str = "demo/assistant";
@@ -44,6 +52,8 @@ const MODELS_FRESH: Duration = Duration::from_secs(60);
 const MODELS_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of a log that are read at a time when a session is opened.
 const OPEN_READ_BYTES: usize = 1024 * 1024;
+/// Sessions that can be opened from the store at the same time; each has one lock of these.
+const OPENING_LOCKS: usize = 64;
 
 /// Bounds of one process.
 #[derive(Clone, Debug)]
@@ -117,6 +127,7 @@ impl From<StoreError> for RegistryError {
         match error {
             StoreError::NotFound => Self::NotFound,
             StoreError::Exists => Self::Exists,
+            StoreError::Damaged(what) => Self::Damaged(what),
             error => Self::Store(error),
         }
     }
@@ -125,8 +136,8 @@ impl From<StoreError> for RegistryError {
 /// The sessions alive in this process.
 pub struct Registry {
     live: Mutex<HashMap<SessionKey, Handle>>,
-    /// One session is opened from the store at a time, so that none gets two writers.
-    opening: tokio::sync::Mutex<()>,
+    /// A session is opened from the store by one at a time, so that none gets two writers.
+    opening: [tokio::sync::Mutex<()>; OPENING_LOCKS],
     models: Mutex<HashMap<String, (Instant, Vec<Model>)>>,
     config: Config,
     store: Arc<dyn Store>,
@@ -150,7 +161,7 @@ impl Registry {
     ) -> Arc<Self> {
         Arc::new(Self {
             live: Mutex::default(),
-            opening: tokio::sync::Mutex::default(),
+            opening: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             models: Mutex::default(),
             config,
             store,
@@ -207,11 +218,11 @@ impl Registry {
                 spec: Box::new(spec),
             },
         };
-        let (upstream, world) = self.world(&model).ok_or_else(|| RegistryError::UnknownModel(model.clone()))?;
-        self.store.create(&key, bytes::Bytes::new()).await?;
+        let (upstream, world) = self.world(&model);
+        self.store.create(&key).await?;
         let limits = self.config.session.clone();
         let (task, handle) = Task::create(key, created, new.inputs, upstream, limits, world);
-        self.spawn(task, handle.clone());
+        self.spawn(task.run(), handle.clone());
         Ok(handle)
     }
 
@@ -220,17 +231,22 @@ impl Registry {
         if let Some(handle) = self.find_live(key) {
             return Ok(handle);
         }
-        let _one_at_a_time = self.opening.lock().await;
+        let lock = BuildHasherDefault::<DefaultHasher>::new().hash_one(key) as usize % OPENING_LOCKS;
+        let _one_at_a_time = self.opening[lock].lock().await;
         if let Some(handle) = self.find_live(key) {
             return Ok(handle);
         }
         let stored = self.store.get(key).await?;
         let Some(fold) = self.fold(&stored).await? else { return Err(RegistryError::NotFound) };
-        let model = fold.spec.model.clone();
-        let (upstream, world) = self.world(&model).ok_or(RegistryError::UnknownModel(model))?;
+        if let Some(reason) = self.store.failure() {
+            let (reading, handle) = ReadOnly::new(key.clone(), fold, StoreError::Failed(reason), self.store.clone());
+            self.spawn(reading.run(), handle.clone());
+            return Ok(handle);
+        }
+        let (upstream, world) = self.world(&fold.spec.model);
         let limits = self.config.session.clone();
         let (task, handle) = Task::take_over(key.clone(), fold, stored.term, upstream, limits, world);
-        self.spawn(task, handle.clone());
+        self.spawn(task.run(), handle.clone());
         Ok(handle)
     }
 
@@ -257,14 +273,14 @@ impl Registry {
         Ok(fold)
     }
 
-    fn spawn(self: &Arc<Self>, task: Task, handle: Handle) {
+    fn spawn(self: &Arc<Self>, running: impl Future<Output = ()> + Send + 'static, handle: Handle) {
         let key = handle.key().clone();
         self.live().insert(key.clone(), handle.clone());
         let registry = self.clone();
         self.tracker.spawn(async move {
             // A broken invariant ends this session's writer and nothing else: the next one who asks opens the session
             // from its store, where the run gets its end.
-            if AssertUnwindSafe(task.run()).catch_unwind().await.is_err() {
+            if AssertUnwindSafe(running).catch_unwind().await.is_err() {
                 tracing::error!(session = %key, "the session's task broke");
             }
             let mut live = registry.live();
@@ -274,13 +290,15 @@ impl Registry {
         });
     }
 
-    /// Where the answers of `model` (`PROVIDER/NAME`) come from.
-    fn world(&self, model: &str) -> Option<(Upstream, World)> {
-        let (name, model) = model.split_once('/')?;
-        let provider = self.providers.get(name)?;
+    /// Where the answers of `model` (`PROVIDER/NAME`) come from. A session may outlive the configuration that it was made
+    /// under: what it holds can be read all the same, and its next model call says what is missing.
+    fn world(&self, model: &str) -> (Upstream, World) {
+        let (name, model) = model.split_once('/').unwrap_or((model, ""));
+        let known = self.providers.get(name).cloned();
+        let provider = known.unwrap_or_else(|| Arc::new(UnknownProvider(name.to_owned())));
         let upstream = Upstream { provider: name.into(), model: model.into(), demo: provider.is_demo() };
         let (store, tools) = (self.store.clone(), self.tools.clone());
-        Some((upstream, World { store, provider: provider.clone(), tools, env: self.env.clone() }))
+        (upstream, World { store, provider, tools, env: self.env.clone() })
     }
 
     /// The full name of a model: as it is when it begins with a provider's name, else looked up in every list.
@@ -378,7 +396,7 @@ impl Registry {
             let last_page = page.len() < limit;
             for stored in page {
                 // An entry without a note is a session whose first event is not stored yet.
-                if let Ok(summary) = serde_json::from_slice::<Summary>(&stored.summary)
+                if let Ok(summary) = serde_json::from_slice::<Summary>(&stored.note.summary)
                     && state.is_none_or(|state| summary.state == state)
                 {
                     if found.len() == limit {
@@ -392,6 +410,11 @@ impl Registry {
                 return Ok((found, None));
             }
         }
+    }
+
+    /// Why nothing more is stored, if the store has failed.
+    pub fn store_failure(&self) -> Option<String> {
+        self.store.failure()
     }
 
     /// Sessions alive.

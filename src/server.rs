@@ -7,7 +7,7 @@ use tokio::time::{Duration, sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, StoreKind},
     env::Env,
     fetch::Secret,
     http::{self, App},
@@ -17,7 +17,7 @@ use crate::{
         openai::{self, OpenAi},
     },
     registry::Registry,
-    store::{Store, memory::MemoryStore},
+    store::{Store, disk::DiskStore, memory::MemoryStore},
     tool::{Tool, Tools, builtin},
 };
 
@@ -34,7 +34,8 @@ const CLOSE_MAX: Duration = Duration::from_secs(5);
 pub struct Server {
     config: Config,
     env: Env,
-    store: Arc<dyn Store>,
+    /// Another store than the one that the configuration names.
+    store: Option<Arc<dyn Store>>,
     providers: Providers,
     tools: Tools,
 }
@@ -49,7 +50,8 @@ pub enum Drained {
 }
 
 impl Server {
-    /// A server with what the configuration names: its store, the demo provider, and each upstream.
+    /// A server with what the configuration names: the demo provider and each upstream. Its store is opened by
+    /// [`Server::start`].
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         config.check()?;
         let mut providers = Providers::new();
@@ -66,8 +68,7 @@ impl Server {
             let provider = OpenAi::new(adapter).map_err(|error| ConfigError(error.to_string()))?;
             providers.insert(name.clone(), Arc::new(provider));
         }
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-        Ok(Self { config, env: Env::system(), store, providers, tools: builtin::tools() })
+        Ok(Self { config, env: Env::system(), store: None, providers, tools: builtin::tools() })
     }
 
     /// Adds a provider of your own; its models appear as `NAME/MODEL`.
@@ -84,10 +85,10 @@ impl Server {
         self
     }
 
-    /// Uses another store.
+    /// Uses another store than the one that the configuration names.
     #[must_use]
     pub fn store(mut self, store: impl Store) -> Self {
-        self.store = Arc::new(store);
+        self.store = Some(Arc::new(store));
         self
     }
 
@@ -98,21 +99,28 @@ impl Server {
         self
     }
 
-    /// Starts it: the routes, to be served or nested, and the handle that stops what is behind them.
-    pub fn start(self) -> Running {
+    /// Starts it: opens the store, takes up what an earlier process left, and gives the routes, to be served or nested,
+    /// with the handle that stops what is behind them. Called inside a tokio runtime.
+    pub fn start(self) -> Result<Running, ConfigError> {
+        let store = match self.store {
+            Some(store) => store,
+            None => open(&self.config)?,
+        };
         let (tracker, stopping) = (TaskTracker::new(), CancellationToken::new());
         let registry = Registry::new(
             self.config.registry(),
-            self.store,
+            store,
             self.providers,
             self.tools,
             self.env.clone(),
             tracker.clone(),
             stopping.clone(),
         );
+        tracker.spawn(registry.clone().keep());
         let app =
             App { registry: registry.clone(), env: self.env, stopping: stopping.clone(), tracker: tracker.clone() };
-        Running { router: http::router(app), registry, stopping, tracker, grace: self.config.drain_grace() }
+        let grace = self.config.drain_grace();
+        Ok(Running { router: http::router(app), registry, stopping, tracker, grace })
     }
 
     /// Serves on `listener` until `stop` is ready, then drains.
@@ -125,7 +133,7 @@ impl Server {
         L: Listener,
         L::Addr: std::fmt::Debug,
     {
-        let running = self.start();
+        let running = self.start().map_err(std::io::Error::other)?;
         let stopping = running.stopping.clone();
         let serving = axum::serve(Connections(listener), running.router.clone())
             .with_graceful_shutdown(async move { stopping.cancelled().await });
@@ -146,6 +154,14 @@ impl Server {
         );
         served.map(|()| drained)
     }
+}
+
+/// The store that the configuration names.
+fn open(config: &Config) -> Result<Arc<dyn Store>, ConfigError> {
+    Ok(match config.store()? {
+        StoreKind::Memory => Arc::new(MemoryStore::default()),
+        StoreKind::Disk(disk) => Arc::new(DiskStore::open(disk).map_err(|error| ConfigError(error.to_string()))?),
+    })
 }
 
 /// A server that serves.

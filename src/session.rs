@@ -6,7 +6,7 @@
 //! hold a position and look at the log.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -25,6 +25,7 @@ mod calls;
 mod commands;
 pub mod conversation;
 pub mod fold;
+pub mod read_only;
 pub mod state;
 pub mod task;
 pub mod view;
@@ -54,15 +55,25 @@ pub struct SnapshotJson {
     pub last_event_id: EventId,
 }
 
+impl SnapshotJson {
+    fn of(fold: &fold::Fold) -> Self {
+        let json = serde_json::value::to_raw_value(&fold.snapshot()).expect("plain JSON");
+        Self { json, last_event_id: fold.last_event_id() }
+    }
+}
+
 /// Why a session did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
     /// Its mailbox is full.
     #[error("the session has {MAILBOX_REQUESTS} requests waiting")]
     Busy,
-    /// It has ended: deleted, expired, or its store failed.
+    /// It has ended: deleted or expired.
     #[error("the session has ended")]
     Ended,
+    /// Its store takes nothing more, so nothing can be done and nothing is promised. What is stored can be read.
+    #[error("{0}")]
+    Store(StoreError),
 }
 
 /// What a session's task and everyone who speaks to it share.
@@ -72,6 +83,23 @@ pub(crate) struct Shared {
     pub(crate) log: SessionLog,
     pub(crate) readers: AtomicUsize,
     pub(crate) readers_changed: Notify,
+    /// Why the log ended before the session did.
+    failure: OnceLock<StoreError>,
+    /// How often in a row the registry found it idle.
+    idle: AtomicUsize,
+}
+
+impl Shared {
+    pub(crate) fn new(key: SessionKey, log: SessionLog) -> Self {
+        let (readers, readers_changed) = (AtomicUsize::new(0), Notify::new());
+        Self { key, log, readers, readers_changed, failure: OnceLock::new(), idle: AtomicUsize::new(0) }
+    }
+
+    /// Ends the log for this reason; the first one stays.
+    pub(crate) fn fail(&self, error: StoreError) {
+        let _first = self.failure.set(error);
+        self.log.close();
+    }
 }
 
 /// Speaks to a session; cheap to clone.
@@ -97,28 +125,70 @@ impl Handle {
             Command::Cancel(_) => &self.cancels,
             _ => &self.mailbox,
         };
-        offer(lane, Request::Command { command, by, reply })?;
-        answer.await.map_err(|_| SessionError::Ended)
+        match self.failure() {
+            Some(error) => Err(SessionError::Store(error.clone())),
+            None => {
+                self.offer(lane, Request::Command { command, by, reply })?;
+                answer.await.map_err(|_| self.ended())
+            }
+        }
+    }
+
+    /// Why nobody answers.
+    fn ended(&self) -> SessionError {
+        self.failure().map_or(SessionError::Ended, |error| SessionError::Store(error.clone()))
+    }
+
+    /// Why the log ended before the session did, if it has.
+    pub fn failure(&self) -> Option<&StoreError> {
+        self.shared.failure.get()
+    }
+
+    /// Tells everyone that nothing more will be stored.
+    pub(crate) fn fail(&self, error: StoreError) {
+        self.shared.fail(error);
+    }
+
+    /// Asked at every look of the registry: whether it has been so for `looks` of them that nothing runs and nobody but
+    /// the registry and the task has to do with it.
+    pub(crate) fn is_idle_for(&self, looks: usize) -> bool {
+        const REGISTRY_AND_TASK: usize = 2;
+        let idle = Arc::strong_count(&self.shared) <= REGISTRY_AND_TASK && self.is_resting();
+        let before = if idle { self.shared.idle.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        if !idle {
+            self.shared.idle.store(0, Ordering::Relaxed);
+        }
+        idle && before + 1 >= looks
     }
 
     /// The folded session, once everything in it is stored.
     pub async fn snapshot(&self) -> Result<SnapshotJson, SessionError> {
         let (reply, answer) = oneshot::channel();
         // A snapshot may wait for its turn: whoever asks holds one request at a time.
-        self.mailbox.send(Box::new(Request::Snapshot { reply })).await.map_err(|_| SessionError::Ended)?;
-        answer.await.map_err(|_| SessionError::Ended)
+        self.mailbox.send(Box::new(Request::Snapshot { reply })).await.map_err(|_| self.ended())?;
+        answer.await.map_err(|_| self.ended())
     }
 
     /// Cancels what runs and forgets the session; answered when the store has forgotten it.
     pub async fn delete(&self) -> Result<(), SessionError> {
+        if let Some(error) = self.failure() {
+            return Err(SessionError::Store(error.clone()));
+        }
         let (reply, answer) = oneshot::channel();
-        self.mailbox.send(Box::new(Request::Delete { reply })).await.map_err(|_| SessionError::Ended)?;
-        answer.await.map_err(|_| SessionError::Ended)
+        self.mailbox.send(Box::new(Request::Delete { reply })).await.map_err(|_| self.ended())?;
+        answer.await.map_err(|_| self.ended())
     }
 
     /// Ends what runs because the server stops.
     pub async fn shut_down(&self) {
         let _ended_already = self.mailbox.send(Box::new(Request::Shutdown)).await;
+    }
+
+    fn offer(&self, lane: &mpsc::Sender<Box<Request>>, request: Request) -> Result<(), SessionError> {
+        lane.try_send(Box::new(request)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => SessionError::Busy,
+            mpsc::error::TrySendError::Closed(_) => self.ended(),
+        })
     }
 
     /// Whether the task has ended.
@@ -157,13 +227,6 @@ impl Handle {
         self.shared.readers_changed.notify_one();
         Reader { shared: self.shared.clone(), store: self.store.clone(), cursor: after }
     }
-}
-
-fn offer(lane: &mpsc::Sender<Box<Request>>, request: Request) -> Result<(), SessionError> {
-    lane.try_send(Box::new(request)).map_err(|error| match error {
-        mpsc::error::TrySendError::Full(_) => SessionError::Busy,
-        mpsc::error::TrySendError::Closed(_) => SessionError::Ended,
-    })
 }
 
 /// Follows a log: a position, and nothing else. Replay and tail are the same call.

@@ -33,7 +33,7 @@ impl Host {
         let address = listener.local_addr()?.to_string();
         let (stop, stopped) = oneshot::channel::<()>();
         let mut server = JoinSet::new();
-        server.spawn(Server::new(Config::default())?.serve(listener, async {
+        server.spawn(Server::new(Config::in_memory())?.serve(listener, async {
             let _or_dropped = stopped.await;
         }));
         Ok(Self { address, own: Some((stop, server)) })

@@ -44,6 +44,12 @@ pub enum Notice<'a> {
         /// Milliseconds.
         after_ms: u64,
     },
+    /// The store takes nothing more: whatever ran has stopped, nothing past this was stored, and nothing will be until
+    /// the server is restarted. The stream ends; what is stored can be read.
+    StoreFailed {
+        /// What went wrong.
+        message: String,
+    },
     /// This session has gone: deleted, expired, or never there. Only where several sessions share a stream.
     Gone,
 }
@@ -56,6 +62,7 @@ impl Notice<'_> {
             Self::Reset { .. } => "reset",
             Self::Snapshot { .. } => "snapshot",
             Self::Reconnect { .. } => "reconnect",
+            Self::StoreFailed { .. } => "store_failed",
             Self::Gone => "gone",
         }
     }

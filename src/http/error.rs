@@ -158,6 +158,7 @@ impl From<SessionError> for Problem {
         match error {
             SessionError::Busy => Self::new("busy", error.to_string()).after(1),
             SessionError::Ended => Self::no_session(),
+            SessionError::Store(error) => error.into(),
         }
     }
 }
@@ -184,7 +185,7 @@ impl From<RegistryError> for Problem {
             RegistryError::Stopping => Self::new("unavailable", detail).after(5),
             RegistryError::Store(_) => {
                 tracing::error!(%detail, "the store refused");
-                Self::new("unavailable", "the store is not available").after(5)
+                Self::new("unavailable", "the store takes nothing more; what is stored can be read").after(5)
             }
         }
     }

@@ -27,6 +27,7 @@ use crate::{
     id::{EventId, Seq},
     log::CursorLost,
     session::{Handle, Reader, SessionError, SnapshotJson},
+    store::StoreError,
 };
 
 /// Silence after which a heartbeat is sent: below the idle limit of every common proxy.
@@ -141,6 +142,15 @@ pub(super) fn caught_up(handle: &Handle, seq: Seq) -> Notice<'static> {
     Notice::CaughtUp { seq, last_event_id: handle.event_id(seq) }
 }
 
+/// What is said at the end of a log. Nothing when its session is over, which its last event has said.
+pub(super) fn ending(handle: &Handle, after_ms: u64) -> Option<Notice<'static>> {
+    Some(match handle.failure()? {
+        StoreError::Failed(reason) => Notice::StoreFailed { message: reason.clone() },
+        // Another writer goes on with the session.
+        _ => Notice::Reconnect { after_ms },
+    })
+}
+
 /// `GET /v1/sessions/{session_id}/events`
 pub(super) async fn events(
     State(app): State<App>,
@@ -189,6 +199,10 @@ pub(super) fn stream(app: &App, handle: Handle, start: Start, until: Until) -> R
         while reader.cursor() < replay_to {
             match reader.ready(WRITE_BYTES_MAX).await {
                 Ok(Some(frames)) if !frames.is_empty() => yield Ok(native::join(&frames)),
+                Err(error) => {
+                    tracing::error!(session = %handle.key(), %error, "a reader could not go on");
+                    return;
+                }
                 _ => return,
             }
         }
@@ -206,7 +220,12 @@ pub(super) fn stream(app: &App, handle: Handle, start: Start, until: Until) -> R
                         last_write = Instant::now();
                         yield Ok(native::join(&frames));
                     }
-                    Ok(None) => return,
+                    Ok(None) => {
+                        if let Some(notice) = ending(&handle, back_after_ms) {
+                            yield Ok(notice.sse(None));
+                        }
+                        return;
+                    }
                     Err(error) => {
                         tracing::error!(session = %handle.key(), %error, "a reader could not go on");
                         return;
@@ -266,6 +285,9 @@ async fn page(handle: Handle, start: Start, query: &EventsQuery) -> Result<Respo
     }
     if let Some(snapshot) = &begun.snapshot {
         body.extend_from_slice(format!(",\"snapshot\":{}", snapshot.json).as_bytes());
+    }
+    if let Some(StoreError::Failed(reason)) = handle.failure() {
+        body.extend_from_slice(format!(",\"store_failed\":{}", serde_json::json!(reason)).as_bytes());
     }
     body.push(b'}');
     let headers = [

@@ -32,9 +32,10 @@ pub(super) async fn healthz() -> Response {
 
 /// `GET /readyz`: new sessions are taken.
 pub(super) async fn readyz(State(app): State<App>) -> Response {
-    let (status, word) = match app.stopping.is_cancelled() {
-        false => (StatusCode::OK, "ready"),
-        true => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+    let (status, word) = match (app.stopping.is_cancelled(), app.registry.store_failure()) {
+        (false, None) => (StatusCode::OK, "ready"),
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+        (false, Some(_)) => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
     };
     (status, axum::Json(json!({"status": word, "sessions": app.registry.live_sessions()}))).into_response()
 }

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     App,
     error::Problem,
-    events::{From, HEARTBEAT_EVERY, RETRY_MS, Start, WRITE_BYTES_MAX, begin, caught_up},
+    events::{From, HEARTBEAT_EVERY, RETRY_MS, Start, WRITE_BYTES_MAX, begin, caught_up, ending},
     extract::{self, Form, Params},
     stream_headers,
 };
@@ -77,7 +77,7 @@ pub(super) async fn events(
         parts.push(match app.open(&key).await {
             Ok(handle) => {
                 let start = Start::new(&handle, cursor, from);
-                follow(index, handle, start)
+                follow(index, handle, start, app.env.between(RETRY_MS.0, RETRY_MS.1))
             }
             Err(_) => futures_util::stream::iter([(index, Part::Gone)]).boxed(),
         });
@@ -114,7 +114,7 @@ fn parse_cursor(text: &str) -> Result<Vec<(SessionId, EventId)>, Problem> {
         .collect()
 }
 
-fn follow(index: usize, handle: Handle, start: Start) -> BoxStream<'static, (usize, Part)> {
+fn follow(index: usize, handle: Handle, start: Start, after_ms: u64) -> BoxStream<'static, (usize, Part)> {
     async_stream::stream! {
         let Ok(begun) = begin(&handle, start).await else {
             yield (index, Part::Gone);
@@ -143,7 +143,13 @@ fn follow(index: usize, handle: Handle, start: Start) -> BoxStream<'static, (usi
                     });
                     yield (index, Part::Frames(placed.collect()));
                 }
-                _ => {
+                end => {
+                    if let Err(error) = end {
+                        tracing::error!(session = %handle.key(), %error, "a reader could not go on");
+                    }
+                    if let Some(notice) = ending(&handle, after_ms) {
+                        yield (index, Part::Notice { json: notice.json(), kind: notice.kind(), moves_to: None });
+                    }
                     yield (index, Part::Gone);
                     return;
                 }

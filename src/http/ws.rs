@@ -30,7 +30,7 @@ use super::{
     App,
     control::give,
     error::Problem,
-    events::{From, RETRY_MS, Start, WRITE_BYTES_MAX, begin, caught_up},
+    events::{From, RETRY_MS, Start, WRITE_BYTES_MAX, begin, caught_up, ending},
     extract::{self, Params, Session},
 };
 use crate::{
@@ -52,7 +52,7 @@ const MISTAKES_MAX: u32 = 10;
 /// Memory per socket for reading; the default is 128 KiB for every idle one.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 
-/// Close codes: RFC 6455 §7.4.1, and our own from 4000 on.
+/// Close codes: RFC 6455 §7.4.1 and the registry it founded (1012, 1013), and our own from 4000 on.
 mod close {
     pub(super) const NORMAL: u16 = 1000;
     pub(super) const PROTOCOL: u16 = 1002;
@@ -60,6 +60,7 @@ mod close {
     pub(super) const NOT_UTF8: u16 = 1007;
     pub(super) const TOO_BIG: u16 = 1009;
     pub(super) const SERVICE_RESTART: u16 = 1012;
+    pub(super) const TRY_AGAIN_LATER: u16 = 1013;
     pub(super) const MISTAKES: u16 = 4400;
     pub(super) const SILENT: u16 = 4408;
 }
@@ -230,7 +231,14 @@ async fn write(
             Some(answer) = answers.recv() => send(sink, [text(answer.to_string())]).await?,
             frames = reader.next(WRITE_BYTES_MAX) => match frames {
                 Ok(Some(frames)) => send(sink, frames.iter().map(event)).await?,
-                Ok(None) => return Some((close::NORMAL, "the session has ended")),
+                Ok(None) => {
+                    let after_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
+                    let Some(notice) = ending(&handle, after_ms) else {
+                        return Some((close::NORMAL, "the session has ended"));
+                    };
+                    send(sink, [text(notice.json())]).await?;
+                    return Some((close::TRY_AGAIN_LATER, "come back"));
+                }
                 Err(error) => {
                     tracing::error!(session = %handle.key(), %error, "a reader could not go on");
                     return Some((close::SERVICE_RESTART, "come back"));

@@ -23,6 +23,7 @@ use super::{
     CANCEL_LANE_REQUESTS, Handle, MAILBOX_REQUESTS, Request, Shared, SnapshotJson,
     fold::Fold,
     state::{Effect, Input, Limits, Out, Reply, Stamped, State, Ticket, Upstream},
+    view::SessionState,
 };
 use crate::{
     env::{Env, Millis},
@@ -31,7 +32,7 @@ use crate::{
     id::{CallId, Seq, SessionKey},
     log::SessionLog,
     provider::{Delta, Deltas, Provider, ProviderError},
-    store::{Append, Store, StoreError, Term},
+    store::{Append, Note, Store, StoreError, Term},
     tool::{ToolCall, Tools},
 };
 
@@ -66,6 +67,8 @@ pub struct Task {
     /// The newest position that was handed to the store.
     written: Seq,
     encoder: Encoder,
+    /// What the store's note of the session says.
+    noted: Option<(SessionState, Millis)>,
     mailbox: mpsc::Receiver<Box<Request>>,
     cancels: mpsc::Receiver<Box<Request>>,
     upstream: Option<Deltas>,
@@ -151,8 +154,7 @@ impl Task {
         term: Term,
         world: World,
     ) -> (Self, Handle) {
-        let shared =
-            Arc::new(Shared { key, log, readers: Default::default(), readers_changed: tokio::sync::Notify::new() });
+        let shared = Arc::new(Shared::new(key, log));
         let (mailbox, requests) = mpsc::channel(MAILBOX_REQUESTS);
         let (cancel_lane, cancels) = mpsc::channel(CANCEL_LANE_REQUESTS);
         let handle = Handle { shared: shared.clone(), store: world.store.clone(), mailbox, cancels: cancel_lane };
@@ -166,6 +168,7 @@ impl Task {
             term,
             written,
             encoder: Encoder::default(),
+            noted: None,
             mailbox: requests,
             cancels,
             upstream: None,
@@ -192,6 +195,7 @@ impl Task {
                     // Another writer has the session, or the store takes no more: this term is over, nothing that was
                     // not stored is shown, and nobody is told that it was.
                     tracing::error!(session = %self.shared.key, %error, "append failed, the session is closed");
+                    self.shared.fail(error);
                     break;
                 }
                 Woken::Request(Some(request)) => self.request(*request),
@@ -267,10 +271,11 @@ impl Task {
         }
         let events = std::mem::take(&mut self.out.events);
         let mut run_begins_after = None;
-        let mut only_deltas = true;
+        let (mut only_deltas, mut binding) = (true, false);
         let mut frames = Vec::with_capacity(events.len());
         for Stamped { id, at, event } in &events {
             only_deltas &= event.is_delta();
+            binding |= event.is_binding();
             if matches!(event, Event::RunStarted { .. }) {
                 run_begins_after = Some(Seq(id.seq.0 - 1));
             }
@@ -280,20 +285,29 @@ impl Task {
         self.out.events = events;
         self.out.events.clear();
         let then = std::mem::take(&mut self.held);
+        let resting = self.state.fold.run.is_none();
         let appended = match frames.last() {
             // Only effects wait, and everything before them is stored.
             None => futures_util::future::ready(Ok(())).boxed(),
             Some(last) => {
                 let expected = std::mem::replace(&mut self.written, last.seq());
-                let summary = (!only_deltas)
-                    .then(|| serde_json::to_vec(&self.state.fold.summary()).expect("a summary is plain JSON").into());
-                let append =
-                    Append { key: self.shared.key.clone(), term: self.term, expected, frames: frames.clone(), summary };
-                self.world.store.append(append)
+                let note = if only_deltas { None } else { self.note() };
+                let (key, term, frames) = (self.shared.key.clone(), self.term, frames.clone());
+                self.world.store.append(Append { key, term, expected, frames, note, binding, rests: resting })
             }
         };
-        self.in_flight =
-            Some(InFlight { appended, frames, run_begins_after, resting: self.state.fold.run.is_none(), then });
+        self.in_flight = Some(InFlight { appended, frames, run_begins_after, resting, then });
+    }
+
+    /// What listings are to say, if that has changed: not every event of a run, but its beginning, its pauses, its end.
+    fn note(&mut self) -> Option<Note> {
+        let fold = &self.state.fold;
+        let says = Some((fold.state(), fold.due()));
+        if std::mem::replace(&mut self.noted, says) == says {
+            return None;
+        }
+        let summary = serde_json::to_vec(&fold.summary()).expect("a summary is plain JSON").into();
+        Some(Note { summary, due: fold.due() })
     }
 
     /// The batch is stored: readers see it, and what waited for it is done.
@@ -362,9 +376,7 @@ impl Task {
                 self.step(Input::Command { command, by, ticket });
             }
             Request::Snapshot { reply } => {
-                let json = serde_json::value::to_raw_value(&self.state.fold.snapshot()).expect("plain JSON");
-                let last_event_id = self.state.fold.last_event_id();
-                self.held.push_back(Held::Snapshot(reply, SnapshotJson { json, last_event_id }));
+                self.held.push_back(Held::Snapshot(reply, SnapshotJson::of(&self.state.fold)));
             }
             Request::Delete { reply } => {
                 self.deleted = Some(reply);

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     command::Receipt,
+    env::Millis,
     event::{Block, Durability, Role, ToolFailure, Trigger, Usage},
     id::{ApprovalId, CallId, EventId, MessageId, RunId, SessionId},
     provider::Outcome,
@@ -154,6 +155,14 @@ impl Fold {
     /// Who runs the tool of that name.
     pub fn executor_of(&self, name: &str) -> Option<Executor> {
         self.spec.tools.iter().find(|tool| tool.name == name).map(|tool| tool.executor)
+    }
+
+    /// When the session has something to do by itself: zero while it needs a writer at all times, else when it expires.
+    pub fn due(&self) -> Millis {
+        match self.run.is_some() || !self.pending.is_empty() {
+            true => Millis(0),
+            false => self.updated_at.after_seconds(self.spec.retention_s),
+        }
     }
 
     /// The session in one line.

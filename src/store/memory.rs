@@ -5,11 +5,11 @@ use std::{
     sync::Mutex,
 };
 
-use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
 
-use super::{Append, Store, StoreError, Stored, Term};
+use super::{Append, Note, Store, StoreError, Stored, Term};
 use crate::{
+    env::Millis,
     event::Durability,
     frame::{Frame, fitting},
     id::{Seq, SessionId, SessionKey, Tenant},
@@ -34,7 +34,7 @@ struct Log {
     ordinal: u64,
     term: Term,
     frames: Vec<Frame>,
-    summary: Bytes,
+    note: Note,
 }
 
 impl Log {
@@ -43,7 +43,7 @@ impl Log {
     }
 
     fn stored(&self, key: SessionKey) -> Stored {
-        Stored { key, ordinal: self.ordinal, tail: self.tail(), term: self.term, summary: self.summary.clone() }
+        Stored { key, ordinal: self.ordinal, tail: self.tail(), term: self.term, note: self.note.clone() }
     }
 }
 
@@ -66,7 +66,7 @@ impl Store for MemoryStore {
         Durability::Memory
     }
 
-    fn create(&self, key: &SessionKey, summary: Bytes) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn create(&self, key: &SessionKey) -> BoxFuture<'static, Result<(), StoreError>> {
         let mut inner = self.lock();
         if inner.logs.contains_key(key) {
             return ready(Err(StoreError::Exists)).boxed();
@@ -74,7 +74,7 @@ impl Store for MemoryStore {
         inner.last_ordinal += 1;
         let ordinal = inner.last_ordinal;
         inner.created.entry(key.tenant.clone()).or_default().insert(ordinal, key.session.clone());
-        inner.logs.insert(key.clone(), Log { ordinal, term: 1, frames: Vec::new(), summary });
+        inner.logs.insert(key.clone(), Log { ordinal, term: 1, frames: Vec::new(), note: Note::empty() });
         ready(Ok(())).boxed()
     }
 
@@ -86,8 +86,8 @@ impl Store for MemoryStore {
             debug_assert!(append.frames.iter().zip(1..).all(|(f, n)| f.seq().0 == append.expected.0 + n));
             log.term = append.term;
             log.frames.extend(append.frames);
-            if let Some(summary) = append.summary {
-                log.summary = summary;
+            if let Some(note) = append.note {
+                log.note = note;
             }
             Ok(())
         })
@@ -100,7 +100,7 @@ impl Store for MemoryStore {
         })
     }
 
-    fn delete(&self, key: &SessionKey) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn delete(&self, key: &SessionKey) -> BoxFuture<'static, Result<(), StoreError>> {
         let mut inner = self.lock();
         let Some(log) = inner.logs.remove(key) else {
             return ready(Err(StoreError::NotFound)).boxed();
@@ -130,6 +130,14 @@ impl Store for MemoryStore {
         };
         let found = newest_first.map(stored).collect();
         ready(Ok(found)).boxed()
+    }
+
+    fn due(&self, until: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<SessionKey>, StoreError>> {
+        let inner = self.lock();
+        let due = inner.logs.iter().filter(|(_, log)| log.note.due <= until);
+        let mut due: Vec<_> = due.map(|(key, log)| (log.note.due, log.ordinal, key.clone())).collect();
+        due.sort_unstable();
+        ready(Ok(due.into_iter().take(limit).map(|(_, _, key)| key).collect())).boxed()
     }
 
     fn get(&self, key: &SessionKey) -> BoxFuture<'_, Result<Stored, StoreError>> {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use steerage::{
-    Config,
     digest::digest,
     event::ToolFailure,
     provider::{Message, Outcome},
@@ -283,7 +282,7 @@ async fn a_result_neither_jumps_an_approval_nor_answers_for_the_server() {
 #[tokio::test(start_paused = true)]
 async fn r10_a_tool_without_an_end_in_time_is_an_unknown_outcome_and_is_not_run_again() {
     let work = Work::taking(Duration::from_secs(3_600));
-    let story = Story::configured(Config::default(), work, [asks(), says("hm")]);
+    let story = Story::configured(steerage::Config::in_memory(), work, [asks(), says("hm")]);
     let tool = json!({"name": "work", "executor": "builtin", "approval": "never", "timeout_s": 5});
     story.begin(json!({"input": "go", "tools": [tool]})).await;
     let log = story.idle().await;

@@ -17,7 +17,7 @@ use crate::support::{
 };
 
 fn limited(change: impl FnOnce(&mut steerage::config::Limits)) -> Config {
-    let mut config = Config::default();
+    let mut config = steerage::Config::in_memory();
     change(&mut config.limits);
     config
 }

@@ -34,7 +34,8 @@ struct Host {
 
 impl Host {
     async fn start() -> Self {
-        let mut process = steerage(&["serve", "--listen", "127.0.0.1:0"]).stderr(Stdio::null()).spawn().unwrap();
+        let mut process =
+            steerage(&["serve", "--listen", "127.0.0.1:0", "--store", "memory"]).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let line = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
         let address = line.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _, future::join_all};
 use serde_json::{Value, json};
-use steerage::{Config, event::FinishReason, provider::Message};
+use steerage::{event::FinishReason, provider::Message};
 use tokio_tungstenite::tungstenite;
 
 use crate::support::{
@@ -123,7 +123,7 @@ async fn r7_a_cancel_is_a_barrier_wherever_it_meets_the_run() {
         ("while a tool runs", tool(), "tool.started", vec!["tool.failed"]),
     ] {
         let work = Work::taking(Duration::from_secs(20));
-        let story = Story::configured(Config::default(), work, [answer]);
+        let story = Story::configured(steerage::Config::in_memory(), work, [answer]);
         story.begin(free.clone()).await;
         story.receipt(json!({"type": "send", "content": "go"})).await;
         story.wait(until, 1).await;
@@ -237,7 +237,7 @@ async fn a_steer_for_the_next_step_waits_for_the_end_of_the_answer_or_of_the_too
 
     // With a tool: after its result, before the next model call.
     let work = Work::taking(Duration::from_secs(1));
-    let story = Story::configured(Config::default(), work, [calls(&[("work", json!({"n": 1}))])]);
+    let story = Story::configured(steerage::Config::in_memory(), work, [calls(&[("work", json!({"n": 1}))])]);
     story.begin(json!({"input": "go", "tools": [{"name": "work", "executor": "builtin", "approval": "never"}]})).await;
     story.wait("tool.started", 1).await;
     // Nothing can be cut while a tool runs: `now` means the same here.

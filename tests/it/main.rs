@@ -11,6 +11,7 @@ mod cancel;
 mod chat;
 mod commands;
 mod examples;
+mod failstop;
 mod machine;
 mod openapi;
 mod provider;

@@ -6,7 +6,6 @@
 use std::{process::Stdio, time::Duration};
 
 use serde_json::{Value, json};
-use steerage::Config;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     net::TcpStream,
@@ -78,7 +77,7 @@ async fn a_real_model_streams_resumes_obeys_and_stops() {
             return;
         }
     };
-    let mut config = Config::default();
+    let mut config = steerage::Config::in_memory();
     config.add_upstream(&format!("local=http://{}/v1", model.address)).unwrap();
     let server = TestServer::configured(config, |server| server);
     let client = server.client();

@@ -54,7 +54,7 @@ impl World {
 }
 
 fn config() -> Config {
-    let mut config = Config::default();
+    let mut config = steerage::Config::in_memory();
     config.limits.steps_max = 6;
     config.limits.step_max_s = 60;
     config.limits.pending_max = 4;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use steerage::{Config, config::Upstream};
+use steerage::config::Upstream;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -106,7 +106,7 @@ async fn r7_no_token_follows_a_cancel_of_a_flooding_provider() {
 async fn r7_an_upstream_that_floods_a_socket_sees_it_closed() {
     let closes = Drops::default();
     let url = super::upstream::serve(closes.clone()).await;
-    let mut config = Config::default();
+    let mut config = steerage::Config::in_memory();
     config.upstreams.insert("local".into(), Upstream::new(url));
     let server = TestServer::configured(config, |server| server);
     let all = cancel_many(&server.client(), "local/flood").await;

@@ -12,11 +12,10 @@ use tokio_tungstenite::tungstenite::Message;
 
 use self::contract::Observer;
 use super::{document, operations, strings};
-use crate::support::TestServer;
+use crate::support::{Breakable, TestServer};
 
 /// Codes that these scenes do not bring about: limits, races and defects, each with a test of its own or none.
-const NOT_HERE: [&str; 6] =
-    ["busy", "internal", "request_timeout", "session_limit", "too_many_sessions", "unavailable"];
+const NOT_HERE: [&str; 5] = ["busy", "internal", "request_timeout", "session_limit", "too_many_sessions"];
 
 #[tokio::test(start_paused = true)]
 async fn everything_that_is_answered_is_as_documented() {
@@ -28,6 +27,7 @@ async fn everything_that_is_answered_is_as_documented() {
     scenes::chaos(&observer).await;
     scenes::mistakes(&observer).await;
     notices(&observer).await;
+    store_failed(&observer).await;
     sockets(&observer).await;
     for path in ["/v1/models", "/healthz", "/readyz", "/openapi.json", "/", "/v1/sessions?limit=3&state=idle"] {
         assert_eq!(observer.get(path).await.status, 200, "{path}");
@@ -86,6 +86,25 @@ async fn notices(observer: &Observer) {
         }
         observer.shown(&data);
     }
+}
+
+/// A server whose store fails.
+async fn store_failed(observer: &Observer) {
+    let store = Breakable::default();
+    let server = TestServer::with(|server| server.store(store.clone()));
+    let client = server.client();
+    let session = client.create(json!({"model": "demo/story", "input": "go"})).await;
+    let mut stream = client.stream(&format!("/v1/sessions/{session}/events"), &[]).await;
+    stream.until("text.delta").await;
+    store.break_down("disk I/O error");
+    stream.rest().await.iter().for_each(|event| observer.shown(&event.data));
+    let refused = client.control(&session, json!({"type": "cancel"})).await;
+    assert_eq!(observer.answered("POST", &format!("/v1/sessions/{session}/control"), refused).code(), "unavailable");
+    for (path, status) in [("/readyz", 503), ("/v1/sessions", 200)] {
+        assert_eq!(observer.answered("GET", path, client.get(path).await).status, status);
+    }
+    let path = format!("/v1/sessions/{session}/events");
+    assert!(observer.answered("GET", &path, client.get_json(&path).await).json()["store_failed"].is_string());
 }
 
 /// One socket with every kind of message.

@@ -23,7 +23,7 @@ impl TestServer {
 
     /// With whatever `change` adds.
     pub(crate) fn with(change: impl FnOnce(Server) -> Server) -> Self {
-        Self::configured(Config::default(), change)
+        Self::configured(Config::in_memory(), change)
     }
 
     pub(crate) fn configured(config: Config, change: impl FnOnce(Server) -> Server) -> Self {

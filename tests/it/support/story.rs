@@ -22,7 +22,7 @@ pub(crate) struct Story {
 impl Story {
     /// The model gives these answers.
     pub(crate) fn new(answers: impl IntoIterator<Item = Vec<Line>>) -> Self {
-        Self::configured(Config::default(), Work::default(), answers)
+        Self::configured(steerage::Config::in_memory(), Work::default(), answers)
     }
 
     pub(crate) fn configured(config: Config, work: Work, answers: impl IntoIterator<Item = Vec<Line>>) -> Self {

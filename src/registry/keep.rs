@@ -1,0 +1,78 @@
+//! Who is alive and who need not be: what nobody uses leaves the memory, what is due comes back, and when the store fails
+//! everyone is told.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+
+use super::Registry;
+use crate::{id::SessionKey, session::Handle, store::StoreError};
+
+/// How often it is looked. A session that expires is gone that much late when it is not in memory.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Looks in a row that must find a session idle before it leaves the memory: a minute.
+const IDLE_LOOKS: usize = 12;
+/// How often it is looked whether the store has failed.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+/// Sessions that are opened side by side after a start: each is a read of its log.
+const OPENED_AT_ONCE: usize = 16;
+
+impl Registry {
+    /// Takes up what a process before this one left, then keeps order until the server stops.
+    pub async fn keep(self: Arc<Self>) {
+        let stopping = self.stopping.clone();
+        stopping.run_until_cancelled(self.keep_order()).await;
+    }
+
+    async fn keep_order(self: Arc<Self>) {
+        let mut hopeless = HashSet::new();
+        let watches_per_look = (LOOK_EVERY.as_millis() / WATCH_EVERY.as_millis()) as u32;
+        let mut told = false;
+        for watch in 0u32.. {
+            if self.store.failure().is_some() {
+                if !std::mem::replace(&mut told, true) {
+                    self.tell_failure();
+                }
+            } else if watch.is_multiple_of(watches_per_look) {
+                self.let_go();
+                self.open_due(&mut hopeless).await;
+            }
+            sleep(WATCH_EVERY).await;
+        }
+    }
+
+    /// Sessions that nobody uses leave the memory: their task ends when nobody can speak to it any more.
+    fn let_go(&self) {
+        self.live().retain(|_, handle| !handle.is_idle_for(IDLE_LOOKS));
+    }
+
+    /// Sessions that have something to do and are not alive: runs that the process before left open, sessions that have
+    /// expired. One that cannot be opened is tried once, and keeps nobody else from it.
+    async fn open_due(self: &Arc<Self>, hopeless: &mut HashSet<SessionKey>) {
+        let limit = self.config.sessions_max + hopeless.len();
+        let due = match self.store.due(self.env.now(), limit).await {
+            Ok(due) => due,
+            Err(error) => return tracing::error!(%error, "the sessions that are due cannot be listed"),
+        };
+        let absent = |key: &SessionKey| !hopeless.contains(key) && self.find_live(key).is_none();
+        let due: Vec<_> = due.into_iter().filter(absent).collect();
+        for some in due.chunks(OPENED_AT_ONCE) {
+            let opened = futures_util::future::join_all(some.iter().map(|key| self.open(key))).await;
+            for (key, opened) in some.iter().zip(opened) {
+                if let Err(error) = opened {
+                    tracing::error!(session = %key, %error, "a session that is due cannot be opened");
+                    hopeless.insert(key.clone());
+                }
+            }
+        }
+    }
+
+    /// Ends every log: readers are told why, and who asks again gets what is stored.
+    fn tell_failure(&self) {
+        let reason = self.store.failure().unwrap_or_default();
+        let handles: Vec<Handle> = self.live().drain().map(|(_, handle)| handle).collect();
+        for handle in handles {
+            handle.fail(StoreError::Failed(reason.clone()));
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! A session whose store takes nothing more: what is stored can be read, and nothing else can be done.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::{CANCEL_LANE_REQUESTS, Handle, MAILBOX_REQUESTS, Request, Shared, SnapshotJson, fold::Fold};
+use crate::{
+    id::SessionKey,
+    log::SessionLog,
+    store::{Store, StoreError},
+};
+
+/// Answers for such a session until nobody asks any more.
+pub struct ReadOnly {
+    fold: Fold,
+    mailbox: mpsc::Receiver<Box<Request>>,
+}
+
+impl ReadOnly {
+    /// A session as its log tells it. Readers get what is stored, then the reason why there is no more.
+    pub fn new(key: SessionKey, fold: Fold, reason: StoreError, store: Arc<dyn Store>) -> (Self, Handle) {
+        let shared = Arc::new(Shared::new(key, SessionLog::new(fold.terms.clone(), fold.tail)));
+        shared.fail(reason);
+        let (mailbox, requests) = mpsc::channel(MAILBOX_REQUESTS);
+        // Nothing runs, so there is nothing to cancel.
+        let (cancels, _) = mpsc::channel(CANCEL_LANE_REQUESTS);
+        (Self { fold, mailbox: requests }, Handle { shared, store, mailbox, cancels })
+    }
+
+    /// Answers what can be answered; every other question is refused by its answer's absence.
+    pub async fn run(mut self) {
+        while let Some(request) = self.mailbox.recv().await {
+            if let Request::Snapshot { reply } = *request {
+                let _gave_up = reply.send(SnapshotJson::of(&self.fold));
+            }
+        }
+    }
+}
