@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{Breakable, TestServer};
+use crate::support::{Breakable, TestServer, socket};
 
 const WHY: &str = "disk I/O error";
 
@@ -29,7 +29,7 @@ async fn r22_every_reader_is_told_and_nothing_is_shown_that_was_not_stored() {
     }
     store.break_down(WHY);
 
-    let rest = stream.rest().await;
+    let (rest, socket_end) = tokio::join!(stream.rest(), last_word(&mut socket));
     let notice = &rest.last().expect("a last word").data;
     assert_eq!(*notice, json!({"type": "store_failed", "message": WHY}));
     shown.extend(rest.into_iter().filter(|event| event.id.is_some()).map(|event| event.data));
@@ -37,15 +37,7 @@ async fn r22_every_reader_is_told_and_nothing_is_shown_that_was_not_stored() {
     assert_eq!(quiet_stream.rest().await.last().expect("a last word").event, "store_failed");
     let told = many.rest().await.into_iter().filter(|event| event.event == "store_failed").count();
     assert_eq!(told, 2, "one for each session of the stream");
-    let mut last: Option<Value> = None;
-    let code = loop {
-        match socket.next().await.expect("a close").expect("a frame") {
-            Message::Text(text) => last = serde_json::from_str(&text).ok(),
-            Message::Close(frame) => break u16::from(frame.expect("a reason").code),
-            _ => {}
-        }
-    };
-    assert_eq!((last.expect("a message")["type"].as_str(), code), (Some("store_failed"), 1013));
+    assert_eq!(socket_end, (json!({"type": "store_failed", "message": WHY}), Some(1013)));
 
     // The same by page, and nothing that was shown is missing.
     let page = client.get_json(&format!("{events}?limit=1000&wait_s=30")).await.json();
@@ -54,6 +46,19 @@ async fn r22_every_reader_is_told_and_nothing_is_shown_that_was_not_stored() {
     let again = client.stream(&events, &[]).await.rest().await;
     let again: Vec<Value> = again.into_iter().filter(|event| event.id.is_some()).map(|event| event.data).collect();
     assert_eq!(again, shown);
+}
+
+/// The last message of a socket, and the code that it is closed with.
+async fn last_word(socket: &mut socket::Socket) -> (Value, Option<u16>) {
+    let (mut last, mut code) = (Value::Null, None);
+    while let Some(Ok(message)) = socket.next().await {
+        match message {
+            Message::Text(text) => last = serde_json::from_str(&text).expect("JSON"),
+            Message::Close(frame) => code = frame.map(|frame| u16::from(frame.code)),
+            _ => {}
+        }
+    }
+    (last, code)
 }
 
 #[tokio::test(start_paused = true)]
