@@ -10,6 +10,7 @@ mod bounds;
 mod cancel;
 mod chat;
 mod commands;
+mod disk;
 mod examples;
 mod failstop;
 mod machine;

@@ -90,12 +90,20 @@ pub(super) fn events(
     bytes_max: usize,
 ) -> Result<Vec<Frame>, StoreError> {
     let Some(id) = row_id(connection, key)? else { return Err(StoreError::NotFound) };
-    if let Some(mut frames) = chunk::read(connection, id, after)? {
-        frames.truncate(frames.iter().take_while(fitting(bytes_max)).count());
-        return Ok(frames);
+    // Twice, because between the two looks the tail may have become a chunk.
+    for _ in 0..2 {
+        if let Some(mut frames) = chunk::read(connection, id, after)? {
+            frames.truncate(frames.iter().take_while(fitting(bytes_max)).count());
+            return Ok(frames);
+        }
+        if let Some(frames) = tails.read(key, after, bytes_max) {
+            return Ok(frames);
+        }
     }
-    // Not in a chunk: the tail, or memory by now.
-    Ok(tails.read(key, after, bytes_max).unwrap_or_default())
+    match tails.lock().contains_key(key) || chunk::newest(connection, id)? > after {
+        true => Err(StoreError::Damaged(format!("the events past {after} of {key} are missing"))),
+        false => Ok(Vec::new()),
+    }
 }
 
 /// The row of a session.
