@@ -83,6 +83,11 @@ impl SessionLog {
         self.grown.notify_waiters();
     }
 
+    /// Says, without an event, that nothing more comes by itself: a writer that took a session over found it so.
+    pub fn rest(&self) {
+        self.lock().resting = true;
+    }
+
     /// Begins a term: events from `first` on carry `epoch`.
     pub fn begin_term(&self, epoch: Epoch, first: Seq) {
         self.lock().terms.push((epoch, first));

@@ -1,7 +1,7 @@
 //! CPU per delivered token: Steerage beside nginx, in the same run.
 //!
 //! A mock upstream sends 40 tokens a second on every stream; a client holds the streams and checks that each token
-//! comes once and in order. Between the two stands Steerage (OpenAI-compatible provider, memory store, SSE), or nginx
+//! comes once and in order. Between the two stands Steerage (OpenAI-compatible provider, SSE, each of its stores), or nginx
 //! that passes bytes through (`proxy_buffering off`). Mock, client and server are processes of their own; the CPU is
 //! the server's alone, user and kernel, from `/proc/PID/stat`. The rounds alternate, and the medians are printed.
 //!
@@ -44,7 +44,7 @@ impl Plan {
                 seconds: 3,
                 rounds: 1,
                 workers: vec![1],
-                kinds: vec![Kind::Nginx, Kind::Steerage],
+                kinds: vec![Kind::Nginx, Kind::Memory, Kind::DiskOs],
                 with_direct: false,
             },
             false => Self {
@@ -52,7 +52,7 @@ impl Plan {
                 seconds: 10,
                 rounds: 3,
                 workers: vec![1, 2],
-                kinds: vec![Kind::Nginx, Kind::Steerage],
+                kinds: vec![Kind::Nginx, Kind::Memory, Kind::DiskOs, Kind::DiskFsync],
                 with_direct: true,
             },
         };
@@ -68,7 +68,8 @@ impl Plan {
                 "--seconds" => plan.seconds = number()? as u64,
                 "--rounds" => plan.rounds = number()?,
                 "--workers" => plan.workers = vec![number()?],
-                "--only-steerage" => plan.kinds = vec![Kind::Steerage],
+                "--only-steerage" => plan.kinds.retain(|kind| *kind != Kind::Nginx),
+                "--only-disk" => plan.kinds = vec![Kind::DiskOs],
                 "--only-nginx" => plan.kinds = vec![Kind::Nginx],
                 other => return Err(format!("unknown argument {other}")),
             }
@@ -168,7 +169,7 @@ fn median(rounds: &[Round], figure: impl Fn(&Round) -> f64) -> f64 {
 /// A fresh server, a fresh client, one window.
 fn round(plan: &Plan, server: Option<(Kind, usize)>, mock: &mock::Mock) -> Result<Round, String> {
     let server = server.map(|(kind, workers)| server::start(kind, workers, mock.port)).transpose()?;
-    let target = server.as_ref().map_or(("nginx", mock.port), |server| (server.kind.name(), server.port));
+    let target = server.as_ref().map_or(("nginx", mock.port), |server| (server.kind.door(), server.port));
     let usage = || server.as_ref().map_or(Ok(Cpu::default()), |server| process::usage(server.pid()));
     let before = usage()?;
     // Long enough for the ramp and the window even on a busy machine; whatever is left is cut.

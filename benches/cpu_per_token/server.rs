@@ -13,20 +13,32 @@ use crate::process::Owned;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Nginx,
-    Steerage,
+    /// Steerage with the store in memory.
+    Memory,
+    /// Steerage with the store on disk: what is shown survives the process.
+    DiskOs,
+    /// The same, and every event survives a power cut.
+    DiskFsync,
 }
 
 impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Nginx => "nginx",
-            Self::Steerage => "steerage",
+            Self::Memory => "steerage, memory",
+            Self::DiskOs => "steerage, disk os",
+            Self::DiskFsync => "steerage, disk fsync",
         }
+    }
+
+    /// How a client asks it.
+    pub(crate) fn door(self) -> &'static str {
+        if self == Self::Nginx { "nginx" } else { "steerage" }
     }
 
     /// Whether it can be run here; says so if not.
     pub(crate) fn is_available(self) -> bool {
-        let available = self == Self::Steerage || nginx().is_some();
+        let available = self != Self::Nginx || nginx().is_some();
         if !available {
             println!("(no nginx: BENCH_NGINX names its binary, scripts/bench fetches one)\n");
         }
@@ -62,9 +74,18 @@ impl Server {
 pub(crate) fn start(kind: Kind, workers: usize, upstream: u16) -> Result<Server, String> {
     let port = free_port()?;
     let mut command = match kind {
-        Kind::Steerage => {
+        Kind::Memory | Kind::DiskOs | Kind::DiskFsync => {
             let mut command = Command::new(steerage());
-            command.args(["--store", "memory", "--listen"]).arg(format!("127.0.0.1:{port}"));
+            command.arg("--listen").arg(format!("127.0.0.1:{port}"));
+            match kind {
+                Kind::Memory => command.args(["--store", "memory"]),
+                _ => {
+                    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-store");
+                    let _of_the_last_round = std::fs::remove_dir_all(&folder);
+                    let level = if kind == Kind::DiskOs { "os" } else { "fsync" };
+                    command.arg("--store").arg(format!("disk:{}", folder.display())).args(["--durability", level])
+                }
+            };
             command.arg("--upstream").arg(format!("mock=http://127.0.0.1:{upstream}/v1"));
             command.env("TOKIO_WORKER_THREADS", workers.to_string()).env("STEERAGE_LOG", "error");
             command

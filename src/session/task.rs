@@ -142,6 +142,9 @@ impl Task {
         let log = SessionLog::new(state.fold.terms.clone(), tail);
         let mut out = Out::default();
         state.step(Input::TakenOver, world.env.now(), &mut out);
+        if state.fold.run.is_none() && out.events.is_empty() {
+            log.rest();
+        }
         Self::start(key, state, out, log, tail, term + 1, world)
     }
 

@@ -13,6 +13,7 @@ mod commands;
 mod disk;
 mod examples;
 mod failstop;
+mod idle;
 mod machine;
 mod openapi;
 mod provider;
