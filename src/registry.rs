@@ -278,7 +278,8 @@ impl Registry {
     fn world(&self, model: &str) -> Option<(Upstream, World)> {
         let (name, model) = model.split_once('/')?;
         let provider = self.providers.get(name)?;
-        let upstream = Upstream { provider: name.into(), model: model.into(), demo: provider.is_demo() };
+        let (demo, prefill) = (provider.is_demo(), provider.prefill(model));
+        let upstream = Upstream { provider: name.into(), model: model.into(), demo, prefill };
         let (store, tools) = (self.store.clone(), self.tools.clone());
         Some((upstream, World { store, provider: provider.clone(), tools, env: self.env.clone() }))
     }
