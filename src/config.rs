@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{provider::openai, registry};
+use crate::{
+    provider::openai,
+    registry,
+    session::state::{BYTES_MAX_LEAST, OnCrash},
+};
 
 /// The configuration of a server.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -18,6 +22,8 @@ pub struct Config {
     pub upstreams: BTreeMap<String, Upstream>,
     /// Bounds.
     pub limits: Limits,
+    /// What becomes of a run whose process is gone: `continue` or `fail`.
+    pub on_crash: OnCrash,
     /// Seconds that running generations may go on after SIGTERM.
     pub drain_grace_s: u64,
 }
@@ -43,6 +49,9 @@ pub struct Upstream {
     /// Seconds from one event with data to the next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stall_timeout_s: Option<u64>,
+    /// Whether its models go on within an unfinished answer: `auto`, `yes` or `no`.
+    #[serde(default)]
+    pub prefill: openai::PrefillSetting,
 }
 
 impl Upstream {
@@ -55,6 +64,7 @@ impl Upstream {
             headers_timeout_s: None,
             first_event_timeout_s: None,
             stall_timeout_s: None,
+            prefill: openai::PrefillSetting::default(),
         }
     }
 
@@ -90,6 +100,8 @@ pub struct Limits {
     pub receipts_max: usize,
     /// Events of one session.
     pub events_max: u64,
+    /// Bytes of one session's log.
+    pub bytes_max: u64,
 }
 
 impl Default for Config {
@@ -99,6 +111,7 @@ impl Default for Config {
             store: "memory".into(),
             upstreams: BTreeMap::new(),
             limits: Limits::default(),
+            on_crash: OnCrash::default(),
             drain_grace_s: 20,
         }
     }
@@ -115,6 +128,7 @@ impl Default for Limits {
             pending_max: session.pending_max,
             receipts_max: session.receipts_max,
             events_max: session.events_max,
+            bytes_max: session.bytes_max,
         }
     }
 }
@@ -175,8 +189,16 @@ impl Config {
                 return fail(format!("upstream {name}: a timeout is at least 1 second"));
             }
         }
-        let Limits { sessions_max, steps_max, attempts_max, step_max_s, pending_max, receipts_max, events_max } =
-            self.limits;
+        let Limits {
+            sessions_max,
+            steps_max,
+            attempts_max,
+            step_max_s,
+            pending_max,
+            receipts_max,
+            events_max,
+            bytes_max,
+        } = self.limits;
         let at_least_one = [
             ("sessions_max", sessions_max as u64),
             ("steps_max", steps_max.into()),
@@ -191,13 +213,24 @@ impl Config {
         if events_max < 2_000 {
             return fail("limits.events_max is at least 2000: a thousand are kept free to close what is open".into());
         }
+        if bytes_max < BYTES_MAX_LEAST {
+            return fail(format!("limits.bytes_max is at least {BYTES_MAX_LEAST}: half of that is kept free"));
+        }
         Ok(())
     }
 
     /// The registry's part.
     pub fn registry(&self) -> registry::Config {
-        let Limits { sessions_max, steps_max, attempts_max, step_max_s, pending_max, receipts_max, events_max } =
-            self.limits;
+        let Limits {
+            sessions_max,
+            steps_max,
+            attempts_max,
+            step_max_s,
+            pending_max,
+            receipts_max,
+            events_max,
+            bytes_max,
+        } = self.limits;
         let session = crate::session::state::Limits {
             steps_max,
             attempts_max,
@@ -205,6 +238,8 @@ impl Config {
             pending_max,
             receipts_max,
             events_max,
+            bytes_max,
+            on_crash: self.on_crash,
         };
         registry::Config { sessions_max, session }
     }
@@ -239,6 +274,18 @@ mod tests {
     }
 
     #[test]
+    fn what_becomes_of_runs_and_unfinished_answers_is_set_in_words() {
+        let text = "on_crash = \"fail\"\n[upstreams.local]\nurl = \"http://x/v1\"\nprefill = \"no\"";
+        let config: Config = toml::from_str(text).unwrap();
+        assert_eq!(
+            (config.registry().session.on_crash, Config::default().on_crash),
+            (OnCrash::Fail, OnCrash::Continue)
+        );
+        assert_eq!(config.upstreams["local"].prefill, openai::PrefillSetting::No);
+        assert!(toml::from_str::<Config>("on_crash = \"retry\"").unwrap_err().to_string().contains("on_crash"));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused_with_its_key() {
         let with = |change: fn(&mut Config)| {
             let mut config = Config::default();
@@ -248,6 +295,7 @@ mod tests {
         assert!(with(|c| c.listen = "0.0.0.0:80".parse().unwrap()).contains("loopback"));
         assert!(with(|c| c.store = "tape".into()).contains("tape"));
         assert!(with(|c| c.limits.steps_max = 0).contains("steps_max"));
+        assert!(with(|c| c.limits.bytes_max = 8_388_607).contains("limits.bytes_max is at least 8388608"));
         assert!(with(|c| c.add_upstream("demo=http://x/v1").unwrap()).contains("demo"));
         assert!(with(|c| c.add_upstream("A=http://x/v1").unwrap()).contains("a-z"));
         assert!(with(|c| c.add_upstream("a=ftp://x").unwrap()).contains("http://"));

@@ -16,6 +16,8 @@
 //! An answer of `assistant`, `story` or `tools` that was cut goes on after a steer: its next sentence takes the steer's
 //! words up, and nothing that was said before the cut is said again.
 //!
+//! An unfinished answer ([`Prompt::continues`]) is gone on with to the byte, whichever model gave it.
+//!
 //! `chaos` obeys the first of these words in the last user message:
 //!
 //! | word | what happens |
@@ -36,7 +38,7 @@ use futures_util::{future::BoxFuture, stream::StreamExt as _};
 
 use crate::{
     event::FailureCode,
-    provider::{Deltas, Message, Model, Prompt, Provider, ProviderError},
+    provider::{Deltas, Message, Model, Prefill, Prompt, Provider, ProviderError},
     spec::clip,
 };
 
@@ -74,12 +76,16 @@ impl Provider for Demo {
 
     fn stream(&self, prompt: Prompt) -> Deltas {
         async_stream::stream! {
-            let mut deltas = player::play(script(&prompt), &prompt).boxed();
+            let mut deltas = player::play(rest(&prompt), &prompt).boxed();
             while let Some(delta) = deltas.next().await {
                 yield delta;
             }
         }
         .boxed()
+    }
+
+    fn prefill(&self, _model: &str) -> Prefill {
+        Prefill::Yes
     }
 
     fn own_tools(&self, model: &str) -> &'static [&'static str] {
@@ -95,7 +101,18 @@ impl Provider for Demo {
     }
 }
 
-/// What the model is to say.
+/// What the model is to say now: all of it, or what an unfinished answer lacks.
+fn rest(prompt: &Prompt) -> Script {
+    let whole = |prompt: &Prompt| script(prompt).stop_at(&prompt.params.stop);
+    match prompt.messages.split_last() {
+        Some((Message::Assistant { text, .. }, before)) if prompt.continues => {
+            whole(&Prompt { messages: before.to_vec(), ..prompt.clone() }).after(text)
+        }
+        _ => whole(prompt),
+    }
+}
+
+/// What the model says to this conversation.
 fn script(prompt: &Prompt) -> Script {
     match prompt.model.as_str() {
         "assistant" | "story" | "tools" => talk::script(prompt),

@@ -105,6 +105,42 @@ impl Script {
         self
     }
 
+    /// What is left of it when `said` is how its words begin, to the byte; else all of it. What was thought before those
+    /// words is not thought again.
+    pub(super) fn after(mut self, said: &str) -> Self {
+        let mut left = said;
+        let mut at = 0;
+        while let Some(line) = self.lines.get_mut(at).filter(|_| !left.is_empty()) {
+            let words = match line {
+                Line::Text(words) | Line::Lump(words) => words,
+                Line::Flood(words, count) => match rest_of_flood(words, *count, left) {
+                    Some(lines) => {
+                        self.lines.splice(..=at, lines);
+                        return self;
+                    }
+                    None => return self,
+                },
+                _ => {
+                    at += 1;
+                    continue;
+                }
+            };
+            if let Some(rest) = words.strip_prefix(left) {
+                *words = rest.to_owned();
+                left = "";
+            } else if let Some(more) = left.strip_prefix(words.as_str()) {
+                left = more;
+                at += 1;
+            } else {
+                return self;
+            }
+        }
+        if left.is_empty() {
+            self.lines.drain(..at);
+        }
+        self
+    }
+
     /// Everything that is sent, in order.
     pub(super) fn acts(self) -> impl Iterator<Item = Act> + Send {
         self.lines.into_iter().flat_map(Line::acts)
@@ -134,6 +170,30 @@ impl Line {
             Self::Fail(error) => Box::new(iter::once(Act::Fail(error))),
         }
     }
+}
+
+/// What is left of a flood of `count` tokens after `said`.
+fn rest_of_flood(words: &str, count: usize, said: &str) -> Option<[Line; 2]> {
+    let round: Vec<_> = tokens(words.to_owned()).collect();
+    let mut left = said;
+    for token in 0..count {
+        let next = &round[token % round.len()];
+        match left.strip_prefix(next.as_str()) {
+            Some(more) => left = more,
+            None => {
+                let rest = next.strip_prefix(left)?;
+                // The round is finished by itself, so that the flood begins with its first word again.
+                let to_go = round.len() - 1 - token % round.len();
+                let whole = &round[round.len() - to_go..];
+                let words = [rest, &whole.concat()].concat();
+                return Some([
+                    Line::Text(words),
+                    Line::Flood(round.concat(), (count - token - 1).saturating_sub(to_go)),
+                ]);
+            }
+        }
+    }
+    None
 }
 
 /// The call at `index`, with an id that the same conversation always gives.

@@ -146,7 +146,7 @@ pub(super) fn upstream(url: &str) -> OpenAi {
 
 pub(super) fn prompt() -> Prompt {
     let messages = vec![Message::User("hi".into())];
-    Prompt { model: "m".into(), system: None, messages, tools: Vec::new(), params: Params::default() }
+    Prompt { model: "m".into(), system: None, messages, tools: Vec::new(), params: Params::default(), continues: false }
 }
 
 pub(super) type Items = Vec<Result<Delta, ProviderError>>;
