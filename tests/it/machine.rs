@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use self::{moves::Move, world::World};
 
-mod audit;
+pub(crate) mod audit;
 mod moves;
 mod world;
 

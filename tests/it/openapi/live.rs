@@ -27,6 +27,10 @@ async fn everything_that_is_answered_is_as_documented() {
     scenes::client_tools(&observer).await;
     scenes::chaos(&observer).await;
     scenes::mistakes(&observer).await;
+    let small = scenes::small();
+    let other = Observer::new(small.client());
+    scenes::losses_and_limits(&other).await;
+    observer.types.borrow_mut().extend(other.types.take());
     notices(&observer).await;
     sockets(&observer).await;
     for path in ["/v1/models", "/healthz", "/readyz", "/openapi.json", "/", "/v1/sessions?limit=3&state=idle"] {
