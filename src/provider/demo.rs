@@ -137,7 +137,10 @@ fn last_user_text(prompt: &Prompt) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{testing::ask, *};
+    use super::{
+        testing::{ask, assistant, prompt, tell},
+        *,
+    };
     use crate::{event::FinishReason, provider::Retry};
 
     #[tokio::test(start_paused = true)]
@@ -149,6 +152,37 @@ mod tests {
             assert!(answer.deltas.len() >= text.split_whitespace().count());
             assert_eq!(answer.finish_reason(), FinishReason::Stop);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unfinished_answer_of_any_model_is_gone_on_with_to_the_byte() {
+        for (model, asked) in [
+            ("assistant", "the weather in Oslo"),
+            ("story", "Go"),
+            ("reasoning", "why"),
+            ("echo", " ha ha  ha\n\nha — 美咲 🚢 "),
+            ("chaos", "which?"),
+            ("chaos", "truncate"),
+            ("chaos", "two_tools"),
+        ] {
+            let whole = ask(model, asked).await;
+            let cuts = whole.text.char_indices().map(|(at, _)| at).step_by(1 + whole.text.len() / 200);
+            let cuts = cuts.chain([whole.text.len()]);
+            for said in cuts.map(|at| whole.text[..at].trim_end()) {
+                let messages = vec![Message::User(asked.into()), assistant(said)];
+                let rest = tell(Prompt { messages, continues: true, ..prompt(model, "") }).await;
+                assert_eq!([said, &rest.text].concat(), whole.text, "{model}");
+                assert_eq!((&rest.calls, &rest.error), (&whole.calls, &whole.error), "{model}");
+                assert!(rest.reasoning.is_empty() || said.is_empty(), "what was thought is not thought again");
+            }
+        }
+        // What somebody else said is not how it begins: then all of it is said.
+        let other = Prompt {
+            messages: vec![Message::User("aye".into()), assistant("no")],
+            continues: true,
+            ..prompt("echo", "")
+        };
+        assert_eq!(tell(other).await.text, "aye");
     }
 
     #[tokio::test(start_paused = true)]

@@ -23,9 +23,9 @@ use crate::{
 
 /// Recoveries of one run: one that ends its process every time must not do so for ever.
 pub const RECOVERIES_MAX: u32 = 5;
-/// Bytes of text that count as one token, where what was said is taken off `max_tokens`: common tokenisers make four of
-/// English and fewer of most other languages, so a continued answer may be a little too long, and is not cut short.
-const BYTES_PER_TOKEN: usize = 4;
+/// Where what was said is taken off `max_tokens`, a word counts as one token, and a longer one as one for every so many
+/// bytes: hardly a tokeniser makes fewer, so a continued answer may be a little too long, and is not cut short.
+const TOKEN_BYTES: usize = 8;
 /// Characters of the last words that a model is told: enough to find the place again.
 const QUOTE_CHARS: usize = 160;
 
@@ -91,7 +91,9 @@ impl Resumed {
     fn budget(&self, max_tokens: Option<u32>) -> Option<u32> {
         let said = match self.mode {
             RecoveryMode::RestartStep => 0,
-            RecoveryMode::Prefill | RecoveryMode::Continue => self.shown.len().div_ceil(BYTES_PER_TOKEN),
+            RecoveryMode::Prefill | RecoveryMode::Continue => {
+                self.shown.split_whitespace().map(|word| word.len().div_ceil(TOKEN_BYTES)).sum()
+            }
         };
         Some(max_tokens?.saturating_sub(u32::try_from(said).unwrap_or(u32::MAX)))
     }

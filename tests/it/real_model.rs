@@ -6,7 +6,10 @@
 use std::{process::Stdio, time::Duration};
 
 use serde_json::{Value, json};
-use steerage::Config;
+use steerage::{
+    Config,
+    provider::openai::{self, OpenAi},
+};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     net::TcpStream,
@@ -17,6 +20,7 @@ use tokio::{
 use crate::support::{
     Client, TestServer,
     client::{read_head, send, text_of},
+    mortal::Mortal,
 };
 
 /// The model server; ends with the value.
@@ -88,6 +92,36 @@ async fn a_real_model_streams_resumes_obeys_and_stops() {
     resumes(&client, &model).await;
     is_steered(&client, &model).await;
     asks_before_a_tool(&client).await;
+    outlives_its_task(&model).await;
+}
+
+/// The session's task is lost twice, and the model goes on within what it had said.
+async fn outlives_its_task(model: &Model) {
+    let ask = async |lives| {
+        let local = OpenAi::new(openai::Config::new("mortal", format!("http://{}/v1", model.address))).unwrap();
+        let server = TestServer::with(|server| server.provider("mortal", Mortal::new(local, lives, 20)));
+        let client = server.client();
+        let params = json!({"temperature": 0, "max_tokens": 60, "mortal": {"ignore_eos": true}});
+        let input = "Tell me everything about lighthouses.";
+        let model = format!("mortal/{}", model.name);
+        let session = client.create(json!({"model": model, "input": input, "params": params})).await;
+        loop {
+            client.stream(&format!("/v1/sessions/{session}/events?until=idle"), &[]).await.rest().await;
+            let log = client.log(&session).await;
+            if log.last().unwrap()["type"] == "run.completed" {
+                return log;
+            }
+        }
+    };
+    let (whole, lost) = (text_of(&ask(0).await), ask(2).await);
+    let recovered: Vec<_> = lost.iter().filter(|event| event["type"] == "run.recovered").collect();
+    assert!(recovered.len() == 2 && recovered.iter().all(|event| event["mode"] == "prefill"), "{recovered:?}");
+    assert_eq!(lost.iter().filter(|event| event["type"] == "text.started").count(), 1);
+    let text = text_of(&lost);
+    println!("real model, in one piece: {whole:?}\nreal model, over two losses: {text:?}");
+    // Word for word well past both seams; far behind them, rounding may lead elsewhere.
+    let words = |text: &str| text.split(' ').take(30).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(&text), words(&whole));
 }
 
 async fn streams(client: &Client, model: &Model) {

@@ -183,13 +183,11 @@ fn rest_of_flood(words: &str, count: usize, said: &str) -> Option<[Line; 2]> {
             None => {
                 let rest = next.strip_prefix(left)?;
                 // The round is finished by itself, so that the flood begins with its first word again.
-                let to_go = round.len() - 1 - token % round.len();
-                let whole = &round[round.len() - to_go..];
-                let words = [rest, &whole.concat()].concat();
-                return Some([
-                    Line::Text(words),
-                    Line::Flood(round.concat(), (count - token - 1).saturating_sub(to_go)),
-                ]);
+                let left = count - token - 1;
+                let round_left = &round[token % round.len() + 1..];
+                let round_left = &round_left[..round_left.len().min(left)];
+                let words = [rest, &round_left.concat()].concat();
+                return Some([Line::Text(words), Line::Flood(round.concat(), left - round_left.len())]);
             }
         }
     }
@@ -250,6 +248,24 @@ mod tests {
         assert_eq!(cut(" extraordinarily"), [" ", "extraordinar", "ily"]);
         assert_eq!(cut(""), Vec::<String>::new());
         assert!(cut("一二三四五六七八九十一二三").len() == 2, "text without spaces is sent in pieces");
+    }
+
+    #[test]
+    fn a_flood_goes_on_where_it_was_and_is_no_longer() {
+        let flood = || Script::new(vec![Line::Flood("ab cd e ".into(), 8)]);
+        let text = |script: Script| {
+            let texts = script.acts().map(|act| match act {
+                Act::Token(Delta::Text { text, .. }) => text,
+                _ => panic!("only text is in it"),
+            });
+            texts.collect::<String>()
+        };
+        let whole = text(flood());
+        assert_eq!(whole, "ab cd e ab cd e ab cd ");
+        for at in 0..whole.len() {
+            let said = &whole[..at];
+            assert_eq!([said, &text(flood().after(said))].concat(), whole);
+        }
     }
 
     #[test]

@@ -238,13 +238,13 @@ fn max_tokens_is_less_what_was_said_and_nothing_left_is_an_end() {
     let limited = |max_tokens| {
         let mut life = Life::limited(Prefill::Yes, Limits::default(), Some(max_tokens));
         life.begin();
-        life.says("Twenty bytes of text");
+        life.says("Seven tokens make some seven-worded text");
         life
     };
     let mut life = limited(100);
     life.crash();
-    assert_eq!(life.prompt().params.max_tokens, Some(95), "a token for every four bytes");
-    let mut life = limited(5);
+    assert_eq!(life.prompt().params.max_tokens, Some(93), "a token a word, and two for a long one");
+    let mut life = limited(7);
     let from = life.log.len();
     life.crash();
     assert_eq!(

@@ -1,59 +1,13 @@
 //! The whole server: its sessions lose their tasks in mid-answer, and whoever reads sees one answer.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
-
-use futures_util::{StreamExt as _, future::BoxFuture};
 use serde_json::{Value, json};
-use steerage::{
-    Config,
-    provider::{Deltas, Model, Prefill, Prompt, Provider, ProviderError, demo::Demo},
-    session::state::OnCrash,
-};
+use steerage::{Config, provider::demo::Demo, session::state::OnCrash};
 
-use crate::support::TestServer;
-
-/// The demo provider; every answer but the last of a life breaks after `after` deltas.
-#[derive(Clone)]
-struct Mortal {
-    after: usize,
-    lives: Arc<AtomicUsize>,
-}
-
-impl Provider for Mortal {
-    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, ProviderError>> {
-        Demo.models()
-    }
-
-    fn prefill(&self, model: &str) -> Prefill {
-        Demo.prefill(model)
-    }
-
-    fn own_tools(&self, model: &str) -> &'static [&'static str] {
-        Demo.own_tools(model)
-    }
-
-    fn stream(&self, prompt: Prompt) -> Deltas {
-        let mut left = self.after;
-        let lives = self.lives.clone();
-        let dies = lives.load(Ordering::Relaxed) > 0;
-        let deltas = Demo.stream(prompt).inspect(move |_| {
-            if dies && left == 0 {
-                lives.fetch_sub(1, Ordering::Relaxed);
-                panic!("the session's task is lost, as the test wants it");
-            }
-            left = left.saturating_sub(1);
-        });
-        deltas.boxed()
-    }
-}
+use crate::support::{TestServer, mortal::Mortal};
 
 /// The log of a session that lost its task so often, each time after so many deltas.
 async fn log(config: Config, body: Value, lives: usize, after: usize) -> Vec<Value> {
-    let mortal = Mortal { after, lives: Arc::new(AtomicUsize::new(lives)) };
-    let server = TestServer::configured(config, |server| server.provider("mortal", mortal));
+    let server = TestServer::configured(config, |server| server.provider("mortal", Mortal::new(Demo, lives, after)));
     let client = server.client();
     let session = client.create(body).await;
     let (mut seen, mut last) = (Vec::new(), String::new());

@@ -1,6 +1,7 @@
 //! What the scenarios share: a real server behind in-memory pipes, and clients that are written without ours.
 
 pub(crate) mod client;
+pub(crate) mod mortal;
 pub(crate) mod pipe;
 pub(crate) mod script;
 pub(crate) mod server;
