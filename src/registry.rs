@@ -263,7 +263,7 @@ impl Registry {
         let registry = self.clone();
         self.tracker.spawn(async move {
             // A broken invariant ends this session's writer and nothing else: the next one who asks opens the session
-            // from its store, where the run gets its end.
+            // from its store, where the run goes on.
             if AssertUnwindSafe(task.run()).catch_unwind().await.is_err() {
                 tracing::error!(session = %key, "the session's task broke");
             }
