@@ -120,11 +120,11 @@ impl State {
             // A writer that was stopped in order has ended its run and left what waited.
             return self.start_next(now, out);
         };
-        let lost = self.lost();
+        let (lost, recoveries) = (self.lost(), run.recoveries);
         if self.limits.on_crash == OnCrash::Fail {
             return self.fail(FailureCode::OwnerLost, "the run's process is gone".into(), now, out);
         }
-        if lost != Lost::Nothing && run.recoveries >= RECOVERIES_MAX {
+        if lost != Lost::Nothing && recoveries >= RECOVERIES_MAX {
             let message = format!("the run's process is gone, after {RECOVERIES_MAX} recoveries of the run");
             return self.fail(FailureCode::OwnerLost, message, now, out);
         }
@@ -132,13 +132,12 @@ impl State {
         if lost == Lost::Nothing {
             return;
         }
-        let (step, attempt) = (run_step(self), self.fold.run.as_ref().map_or(0, |run| run.recoveries) + 1);
         let resumed = self.resumed_as(None);
         let mode = match lost {
             Lost::Call | Lost::Pause => resumed.as_ref().map_or(RecoveryMode::RestartStep, |resumed| resumed.mode),
             _ => RecoveryMode::RestartStep,
         };
-        self.recovered(attempt, mode, now, out);
+        self.recovered(recoveries + 1, mode, now, out);
         match lost {
             Lost::Call if resumed.is_some_and(|r| r.budget(self.fold.spec.params.max_tokens) == Some(0)) => {
                 self.end(FinishReason::Length, None, None, now, out);
@@ -149,7 +148,6 @@ impl State {
             }
             Lost::Pause => self.try_again(now, out),
             Lost::Tools => self.resolve_tools(now, out),
-            Lost::Moment if step == 0 => self.start_step(now, out),
             Lost::Moment | Lost::Nothing => self.go_on(now, out),
         }
     }
@@ -267,8 +265,4 @@ impl State {
         }
         self.go_on(now, out);
     }
-}
-
-fn run_step(state: &State) -> u32 {
-    state.fold.run.as_ref().map_or(0, |run| run.step)
 }

@@ -198,8 +198,8 @@ impl State {
             Input::Readers(count) => self.unread_since = (count == 0).then_some(now),
             Input::Shutdown => self.fail(FailureCode::ServerShutdown, "the server was stopped".into(), now, out),
             Input::TakenOver => {
-                // Its readers are gone with it.
-                self.unread_since = Some(now);
+                // The readers of what runs are gone with it.
+                self.unread_since = self.fold.run.as_ref().map(|_| now);
                 self.take_over(now, out);
             }
             Input::Delete => {

@@ -119,9 +119,12 @@ async fn outlives_its_task(model: &Model) {
     assert_eq!(lost.iter().filter(|event| event["type"] == "text.started").count(), 1);
     let text = text_of(&lost);
     println!("real model, in one piece: {whole:?}\nreal model, over two losses: {text:?}");
-    // Word for word well past both seams; far behind them, rounding may lead elsewhere.
-    let words = |text: &str| text.split(' ').take(30).map(str::to_owned).collect::<Vec<_>>();
-    assert_eq!(words(&text), words(&whole));
+    // Mostly the two are the same, word for word; but rounding may lead elsewhere at any token, so what is certain is
+    // asked: it was not begun again, and no word at a seam came twice.
+    let opening: Vec<_> = text.split_inclusive(' ').take(4).collect();
+    assert_eq!(text.matches(&opening.concat()).count(), 1, "an answer has one beginning");
+    let words: Vec<_> = text.split_whitespace().collect();
+    assert!(words.len() > 30 && words.windows(2).all(|pair| pair[0] != pair[1]), "no word twice in a row");
 }
 
 async fn streams(client: &Client, model: &Model) {

@@ -98,7 +98,7 @@ impl Kind {
 
 /// Plays the run to its end; the writer dies after the appends that are named.
 fn play(kind: Kind, limits: Limits, deaths: &[usize]) -> Life {
-    let mut life = Life::limited(kind.prefill(), limits, None);
+    let mut life = Life::limited(kind.prefill(), limits);
     let mut deaths = deaths.iter().copied().peekable();
     let mut answer: Option<(Prompt, std::vec::IntoIter<Delta>)> = None;
     life.begin();

@@ -6,7 +6,11 @@ use serde_json::json;
 use steerage::{
     event::{Event, FailureCode, SessionLimit},
     provider::{Message, Prefill, Retry},
-    session::state::{BYTES_MAX_LEAST, Input, Limits, RECOVERIES_MAX},
+    session::{
+        conversation::MessageStatus,
+        state::{BYTES_MAX_LEAST, Input, Limits, RECOVERIES_MAX},
+    },
+    spec::{OnDisconnect, SessionSpec},
 };
 
 use super::life::Life;
@@ -230,13 +234,15 @@ fn the_pause_before_another_attempt_is_over_with_its_writer() {
             }
             assert_eq!(life.prompt().continues, !steered);
         }
+        let unfinished = if steered { MessageStatus::Steered } else { MessageStatus::Streaming };
+        assert_eq!(life.state.fold.conversation.messages[1].status, unfinished);
     }
 }
 
 #[test]
 fn max_tokens_is_less_what_was_said_and_nothing_left_is_an_end() {
     let limited = |max_tokens| {
-        let mut life = Life::limited(Prefill::Yes, Limits::default(), Some(max_tokens));
+        let mut life = Life::wished(Prefill::Yes, Limits::default(), |spec| spec.params.max_tokens = Some(max_tokens));
         life.begin();
         life.says("Seven tokens make some seven-worded text");
         life
@@ -252,6 +258,26 @@ fn max_tokens_is_less_what_was_said_and_nothing_left_is_an_end() {
         ["run.recovered 1 prefill", "text.ended 1", "step.ended 1.1 length", "run.completed length"]
     );
     assert!(life.asked.is_none());
+}
+
+#[test]
+fn readers_are_gone_with_the_writer_and_may_come_back() {
+    for comes_back in [false, true] {
+        let watched = |spec: &mut SessionSpec| spec.on_disconnect = Some(OnDisconnect { cancel_after_s: 30 });
+        let mut life = Life::wished(Prefill::Yes, Limits::default(), watched);
+        life.begin();
+        life.step(Input::Readers(1));
+        life.says("It was ");
+        life.now = life.now.after_seconds(1);
+        life.crash();
+        assert_eq!(life.state.deadline(), Some(life.now.after_seconds(30)));
+        if comes_back {
+            life.step(Input::Readers(1));
+        }
+        life.now = life.now.after_seconds(30);
+        life.step(Input::Tick);
+        assert_eq!(life.runs(), comes_back);
+    }
 }
 
 #[test]
@@ -277,7 +303,7 @@ fn a_limit_is_told_of_once_and_across_writers() {
     let events = Limits { events_max: 1_100, ..Limits::default() };
     let bytes = Limits { bytes_max: BYTES_MAX_LEAST / 2 + 400_000, ..Limits::default() };
     for (limits, limit, name) in [(events, SessionLimit::Events, "events"), (bytes, SessionLimit::Bytes, "bytes")] {
-        let mut life = Life::limited(Prefill::Yes, limits, None);
+        let mut life = Life::limited(Prefill::Yes, limits);
         life.begin();
         while life.count("session.near_limit") == 0 {
             life.says("x ");

@@ -48,14 +48,19 @@ fn tools() -> Vec<ToolSpec> {
 
 impl Life {
     pub(super) fn new(prefill: Prefill) -> Self {
-        Self::limited(prefill, Limits::default(), None)
+        Self::limited(prefill, Limits::default())
     }
 
-    pub(super) fn limited(prefill: Prefill, limits: Limits, max_tokens: Option<u32>) -> Self {
+    pub(super) fn limited(prefill: Prefill, limits: Limits) -> Self {
+        Self::wished(prefill, limits, |_| {})
+    }
+
+    /// With whatever its client `wishes`.
+    pub(super) fn wished(prefill: Prefill, limits: Limits, wishes: impl FnOnce(&mut SessionSpec)) -> Self {
         let (now, epoch) = (Millis(1_767_225_600_000), Epoch::from_random(1));
         let mut spec =
             SessionSpec { model: "p/m".into(), tools: tools(), retention_s: 86_400, ..SessionSpec::default() };
-        spec.params.max_tokens = max_tokens;
+        wishes(&mut spec);
         let created = Event::SessionCreated {
             session_id: "s".parse().expect("an id"),
             durability: Durability::Memory,
