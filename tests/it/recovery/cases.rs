@@ -89,6 +89,14 @@ fn a_refused_prefill_is_asked_for_in_words_and_counts_as_no_attempt() {
     life.fails(FailureCode::UpstreamRejected, Retry::Never);
     life.crash();
     assert!(!life.prompt().continues && life.outline(0).contains(&"run.recovered 2 continue".to_owned()));
+    // Another step is another question.
+    life.calls(0, "theirs", "{}");
+    life.ends();
+    let call_id = life.state.fold.conversation.newest_calls().next().expect("a call").call_id.clone();
+    life.command(json!({"type": "tool_result", "call_id": call_id, "output": 1}));
+    life.says("It was the fourth day");
+    life.crash();
+    assert!(life.prompt().continues && life.outline(0).contains(&"run.recovered 3 prefill".to_owned()));
 }
 
 #[test]
