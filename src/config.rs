@@ -4,7 +4,13 @@ use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{event::Durability, provider::openai, registry, store::disk};
+use crate::{
+    event::Durability,
+    provider::openai,
+    registry,
+    session::state::{BYTES_MAX_LEAST, OnCrash},
+    store::disk,
+};
 
 /// The configuration of a server.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -20,6 +26,8 @@ pub struct Config {
     pub upstreams: BTreeMap<String, Upstream>,
     /// Bounds.
     pub limits: Limits,
+    /// What becomes of a run whose process is gone: `continue` or `fail`.
+    pub on_crash: OnCrash,
     /// Seconds that running generations may go on after SIGTERM.
     pub drain_grace_s: u64,
 }
@@ -77,6 +85,9 @@ pub struct Upstream {
     /// Seconds from one event with data to the next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stall_timeout_s: Option<u64>,
+    /// Whether its models go on within an unfinished answer: `auto`, `yes` or `no`.
+    #[serde(default)]
+    pub prefill: openai::PrefillSetting,
 }
 
 impl Upstream {
@@ -89,6 +100,7 @@ impl Upstream {
             headers_timeout_s: None,
             first_event_timeout_s: None,
             stall_timeout_s: None,
+            prefill: openai::PrefillSetting::default(),
         }
     }
 
@@ -124,6 +136,8 @@ pub struct Limits {
     pub receipts_max: usize,
     /// Events of one session.
     pub events_max: u64,
+    /// Bytes of one session's log.
+    pub bytes_max: u64,
 }
 
 impl Default for Config {
@@ -134,6 +148,7 @@ impl Default for Config {
             durability: DiskDurability::Os,
             upstreams: BTreeMap::new(),
             limits: Limits::default(),
+            on_crash: OnCrash::default(),
             drain_grace_s: 20,
         }
     }
@@ -150,6 +165,7 @@ impl Default for Limits {
             pending_max: session.pending_max,
             receipts_max: session.receipts_max,
             events_max: session.events_max,
+            bytes_max: session.bytes_max,
         }
     }
 }
@@ -213,8 +229,16 @@ impl Config {
                 return fail(format!("upstream {name}: a timeout is at least 1 second"));
             }
         }
-        let Limits { sessions_max, steps_max, attempts_max, step_max_s, pending_max, receipts_max, events_max } =
-            self.limits;
+        let Limits {
+            sessions_max,
+            steps_max,
+            attempts_max,
+            step_max_s,
+            pending_max,
+            receipts_max,
+            events_max,
+            bytes_max,
+        } = self.limits;
         let at_least_one = [
             ("sessions_max", sessions_max as u64),
             ("steps_max", steps_max.into()),
@@ -228,6 +252,9 @@ impl Config {
         }
         if events_max < 2_000 {
             return fail("limits.events_max is at least 2000: a thousand are kept free to close what is open".into());
+        }
+        if bytes_max < BYTES_MAX_LEAST {
+            return fail(format!("limits.bytes_max is at least {BYTES_MAX_LEAST}: half of that is kept free"));
         }
         Ok(())
     }
@@ -251,8 +278,16 @@ impl Config {
 
     /// The registry's part.
     pub fn registry(&self) -> registry::Config {
-        let Limits { sessions_max, steps_max, attempts_max, step_max_s, pending_max, receipts_max, events_max } =
-            self.limits;
+        let Limits {
+            sessions_max,
+            steps_max,
+            attempts_max,
+            step_max_s,
+            pending_max,
+            receipts_max,
+            events_max,
+            bytes_max,
+        } = self.limits;
         let session = crate::session::state::Limits {
             steps_max,
             attempts_max,
@@ -260,6 +295,8 @@ impl Config {
             pending_max,
             receipts_max,
             events_max,
+            bytes_max,
+            on_crash: self.on_crash,
         };
         registry::Config { sessions_max, session }
     }
@@ -294,6 +331,18 @@ mod tests {
     }
 
     #[test]
+    fn what_becomes_of_runs_and_unfinished_answers_is_set_in_words() {
+        let text = "on_crash = \"fail\"\n[upstreams.local]\nurl = \"http://x/v1\"\nprefill = \"no\"";
+        let config: Config = toml::from_str(text).unwrap();
+        assert_eq!(
+            (config.registry().session.on_crash, Config::default().on_crash),
+            (OnCrash::Fail, OnCrash::Continue)
+        );
+        assert_eq!(config.upstreams["local"].prefill, openai::PrefillSetting::No);
+        assert!(toml::from_str::<Config>("on_crash = \"retry\"").unwrap_err().to_string().contains("on_crash"));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused_with_its_key() {
         let with = |change: fn(&mut Config)| {
             let mut config = Config::default();
@@ -304,6 +353,7 @@ mod tests {
         assert!(with(|c| c.store = "tape".into()).contains("tape"));
         assert!(with(|c| c.store = "disk:".into()).contains("disk:FOLDER"));
         assert!(with(|c| c.limits.steps_max = 0).contains("steps_max"));
+        assert!(with(|c| c.limits.bytes_max = 8_388_607).contains("limits.bytes_max is at least 8388608"));
         assert!(with(|c| c.add_upstream("demo=http://x/v1").unwrap()).contains("demo"));
         assert!(with(|c| c.add_upstream("A=http://x/v1").unwrap()).contains("a-z"));
         assert!(with(|c| c.add_upstream("a=ftp://x").unwrap()).contains("http://"));

@@ -8,10 +8,13 @@ use serde_json::Value;
 
 use crate::{
     command::{ApprovalScope, CancelMode, CommandKind, Reason, SteerWhen},
-    env::Millis,
-    id::{ApprovalId, CallId, CommandId, Epoch, EventId, MessageId, RunId, Seq, SessionId},
+    id::{ApprovalId, CallId, CommandId, Epoch, MessageId, RunId, SessionId},
     spec::SessionSpec,
 };
+
+mod record;
+
+pub use record::{Record, parse_rfc3339};
 
 /// Number of a block within its session, from 1.
 pub type Block = u32;
@@ -33,6 +36,9 @@ pub enum Event {
     /// The last event of a log that is deleted or has expired.
     #[serde(rename = "session.closed")]
     SessionClosed { reason: CloseReason },
+    /// Four fifths of a limit of the session are used. Once per limit.
+    #[serde(rename = "session.near_limit")]
+    SessionNearLimit { limit: SessionLimit, used: u64, max: u64 },
     /// Something was said to the model.
     #[serde(rename = "input.added")]
     InputAdded {
@@ -53,6 +59,10 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         demo: bool,
     },
+    /// Another writer has taken the run over from one that is gone, and does again what was lost. `attempt` counts the
+    /// recoveries of the run, from 1; the same number again is the same recovery, gone about in another way.
+    #[serde(rename = "run.recovered")]
+    RunRecovered { run_id: RunId, attempt: u32, mode: RecoveryMode },
     /// A model call begins; `attempt` counts from 1 within the step.
     #[serde(rename = "step.started")]
     StepStarted { run_id: RunId, step: u32, attempt: u32 },
@@ -215,6 +225,28 @@ pub enum CloseReason {
     Deleted,
     /// `retention_s` passed without activity.
     Expired,
+}
+
+/// A limit of a session that can be seen coming.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionLimit {
+    /// `events_max`.
+    Events,
+    /// `bytes_max`.
+    Bytes,
+}
+
+/// How a run goes on whose writer is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecoveryMode {
+    /// The model is given its unfinished text and goes on within it.
+    Prefill,
+    /// The model is told in a message of the user's that it was interrupted, and asked to go on from its last words.
+    Continue,
+    /// What nobody has seen yet is done again: the model call, or the tools between two model calls.
+    RestartStep,
 }
 
 /// Who speaks.
@@ -382,8 +414,10 @@ impl Event {
         match self {
             Self::SessionCreated { .. } => "session.created",
             Self::SessionClosed { .. } => "session.closed",
+            Self::SessionNearLimit { .. } => "session.near_limit",
             Self::InputAdded { .. } => "input.added",
             Self::RunStarted { .. } => "run.started",
+            Self::RunRecovered { .. } => "run.recovered",
             Self::StepStarted { .. } => "step.started",
             Self::StepEnded { .. } => "step.ended",
             Self::TextStarted { .. } => "text.started",
@@ -451,44 +485,4 @@ impl Event {
     pub fn ends_run(&self) -> bool {
         matches!(self, Self::RunCompleted { .. } | Self::RunCancelled { .. } | Self::RunFailed { .. })
     }
-}
-
-/// An event in its place.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Record {
-    /// Its cursor.
-    pub id: EventId,
-    /// When it happened; deltas do not say.
-    pub at: Option<String>,
-    /// The fact.
-    pub event: Event,
-}
-
-impl Record {
-    /// Its position.
-    pub fn seq(&self) -> Seq {
-        self.id.seq
-    }
-
-    /// Reads the JSON of a frame back.
-    pub fn decode(json: &[u8]) -> serde_json::Result<Self> {
-        #[derive(Deserialize)]
-        struct Head {
-            id: EventId,
-            at: Option<String>,
-        }
-        let head: Head = serde_json::from_slice(json)?;
-        Ok(Self { id: head.id, at: head.at, event: serde_json::from_slice(json)? })
-    }
-
-    /// When it happened, if it says.
-    pub fn at_millis(&self) -> Option<Millis> {
-        parse_rfc3339(self.at.as_deref()?)
-    }
-}
-
-/// Reads a moment as [`Millis::rfc3339`] writes it.
-pub fn parse_rfc3339(text: &str) -> Option<Millis> {
-    let since = humantime::parse_rfc3339(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-    Some(Millis(u64::try_from(since.as_millis()).ok()?))
 }

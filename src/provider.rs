@@ -39,6 +39,9 @@ pub struct Prompt {
     pub tools: Vec<ToolSpec>,
     /// Sampling parameters.
     pub params: Params,
+    /// Whether the last message is the model's own unfinished answer: it is to go on within that text, in mid-word, and
+    /// to give only what comes next. The text has no white space at its end; the model says that again where it is due.
+    pub continues: bool,
 }
 
 impl Prompt {
@@ -210,6 +213,17 @@ impl ProviderError {
     }
 }
 
+/// Whether a model goes on within an unfinished answer of its own ([`Prompt::continues`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefill {
+    /// Yes: exactly there, and without repeating any of it.
+    Yes,
+    /// No: it would begin a new answer, or refuse.
+    No,
+    /// Perhaps. A refusal is an [`FailureCode::UpstreamRejected`] before the first token.
+    Unknown,
+}
+
 /// A stream of deltas: it ends after `Delta::End` or after an error, whichever is first.
 pub type Deltas = BoxStream<'static, Result<Delta, ProviderError>>;
 
@@ -220,6 +234,11 @@ pub trait Provider: Send + Sync + 'static {
 
     /// Asks. Nothing happens before the stream is polled; dropping it closes the connection.
     fn stream(&self, prompt: Prompt) -> Deltas;
+
+    /// Whether `model` goes on within an unfinished answer, as far as is known without asking.
+    fn prefill(&self, _model: &str) -> Prefill {
+        Prefill::No
+    }
 
     /// Names of the server's own tools that `model` calls without being offered them.
     fn own_tools(&self, _model: &str) -> &'static [&'static str] {

@@ -279,7 +279,7 @@ impl Registry {
         let registry = self.clone();
         self.tracker.spawn(async move {
             // A broken invariant ends this session's writer and nothing else: the next one who asks opens the session
-            // from its store, where the run gets its end.
+            // from its store, where the run goes on.
             if AssertUnwindSafe(running).catch_unwind().await.is_err() {
                 tracing::error!(session = %key, "the session's task broke");
             }
@@ -296,7 +296,8 @@ impl Registry {
         let (name, model) = model.split_once('/').unwrap_or((model, ""));
         let known = self.providers.get(name).cloned();
         let provider = known.unwrap_or_else(|| Arc::new(UnknownProvider(name.to_owned())));
-        let upstream = Upstream { provider: name.into(), model: model.into(), demo: provider.is_demo() };
+        let (demo, prefill) = (provider.is_demo(), provider.prefill(model));
+        let upstream = Upstream { provider: name.into(), model: model.into(), demo, prefill };
         let (store, tools) = (self.store.clone(), self.tools.clone());
         (upstream, World { store, provider, tools, env: self.env.clone() })
     }

@@ -65,6 +65,7 @@ impl Server {
             let mut adapter = openai::Config::new(name, &upstream.url);
             adapter.api_key = key.map(Secret::new);
             adapter.limits = upstream.limits();
+            adapter.prefill = upstream.prefill;
             let provider = OpenAi::new(adapter).map_err(|error| ConfigError(error.to_string()))?;
             providers.insert(name.clone(), Arc::new(provider));
         }

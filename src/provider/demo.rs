@@ -16,6 +16,8 @@
 //! An answer of `assistant`, `story` or `tools` that was cut goes on after a steer: its next sentence takes the steer's
 //! words up, and nothing that was said before the cut is said again.
 //!
+//! An unfinished answer ([`Prompt::continues`]) is gone on with to the byte, whichever model gave it.
+//!
 //! `chaos` obeys the first of these words in the last user message:
 //!
 //! | word | what happens |
@@ -36,7 +38,7 @@ use futures_util::{future::BoxFuture, stream::StreamExt as _};
 
 use crate::{
     event::FailureCode,
-    provider::{Deltas, Message, Model, Prompt, Provider, ProviderError},
+    provider::{Deltas, Message, Model, Prefill, Prompt, Provider, ProviderError},
     spec::clip,
 };
 
@@ -74,12 +76,16 @@ impl Provider for Demo {
 
     fn stream(&self, prompt: Prompt) -> Deltas {
         async_stream::stream! {
-            let mut deltas = player::play(script(&prompt), &prompt).boxed();
+            let mut deltas = player::play(rest(&prompt), &prompt).boxed();
             while let Some(delta) = deltas.next().await {
                 yield delta;
             }
         }
         .boxed()
+    }
+
+    fn prefill(&self, _model: &str) -> Prefill {
+        Prefill::Yes
     }
 
     fn own_tools(&self, model: &str) -> &'static [&'static str] {
@@ -95,7 +101,18 @@ impl Provider for Demo {
     }
 }
 
-/// What the model is to say.
+/// What the model is to say now: all of it, or what an unfinished answer lacks.
+fn rest(prompt: &Prompt) -> Script {
+    let whole = |prompt: &Prompt| script(prompt).stop_at(&prompt.params.stop);
+    match prompt.messages.split_last() {
+        Some((Message::Assistant { text, .. }, before)) if prompt.continues => {
+            whole(&Prompt { messages: before.to_vec(), ..prompt.clone() }).after(text)
+        }
+        _ => whole(prompt),
+    }
+}
+
+/// What the model says to this conversation.
 fn script(prompt: &Prompt) -> Script {
     match prompt.model.as_str() {
         "assistant" | "story" | "tools" => talk::script(prompt),
@@ -120,7 +137,10 @@ fn last_user_text(prompt: &Prompt) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{testing::ask, *};
+    use super::{
+        testing::{ask, assistant, prompt, tell},
+        *,
+    };
     use crate::{event::FinishReason, provider::Retry};
 
     #[tokio::test(start_paused = true)]
@@ -132,6 +152,37 @@ mod tests {
             assert!(answer.deltas.len() >= text.split_whitespace().count());
             assert_eq!(answer.finish_reason(), FinishReason::Stop);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unfinished_answer_of_any_model_is_gone_on_with_to_the_byte() {
+        for (model, asked) in [
+            ("assistant", "the weather in Oslo"),
+            ("story", "Go"),
+            ("reasoning", "why"),
+            ("echo", " ha ha  ha\n\nha — 美咲 🚢 "),
+            ("chaos", "which?"),
+            ("chaos", "truncate"),
+            ("chaos", "two_tools"),
+        ] {
+            let whole = ask(model, asked).await;
+            let cuts = whole.text.char_indices().map(|(at, _)| at).step_by(1 + whole.text.len() / 200);
+            let cuts = cuts.chain([whole.text.len()]);
+            for said in cuts.map(|at| whole.text[..at].trim_end()) {
+                let messages = vec![Message::User(asked.into()), assistant(said)];
+                let rest = tell(Prompt { messages, continues: true, ..prompt(model, "") }).await;
+                assert_eq!([said, &rest.text].concat(), whole.text, "{model}");
+                assert_eq!((&rest.calls, &rest.error), (&whole.calls, &whole.error), "{model}");
+                assert!(rest.reasoning.is_empty() || said.is_empty(), "what was thought is not thought again");
+            }
+        }
+        // What somebody else said is not how it begins: then all of it is said.
+        let other = Prompt {
+            messages: vec![Message::User("aye".into()), assistant("no")],
+            continues: true,
+            ..prompt("echo", "")
+        };
+        assert_eq!(tell(other).await.text, "aye");
     }
 
     #[tokio::test(start_paused = true)]

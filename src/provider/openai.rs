@@ -24,18 +24,20 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use crate::{
     event::FailureCode,
     fetch::{self, Client, FetchError, Secret},
-    provider::{Delta, Deltas, Model, Prompt, Provider, ProviderError},
+    provider::{Delta, Deltas, Model, Prefill, Prompt, Provider, ProviderError},
     spec::clip,
 };
 
 mod calls;
 pub mod fold;
+mod prefill;
 mod repair;
 mod request;
 mod status;
 mod wire;
 
 pub use fold::{Fold, NO_DONE, Progress};
+pub use prefill::PrefillSetting;
 
 /// Bytes of an error answer that are read: more than any message, and room for a stack trace around it.
 const ERROR_BODY_MAX_BYTES: usize = 64 * 1024;
@@ -68,13 +70,21 @@ pub struct Config {
     pub headers: Vec<(String, Secret)>,
     /// Bounds of what the upstream may take.
     pub limits: Limits,
+    /// Whether its models go on within an unfinished answer.
+    pub prefill: PrefillSetting,
 }
 
 impl Config {
     /// An upstream without a key and with the usual limits.
     pub fn new(name: impl Into<String>, base_url: impl Into<String>) -> Self {
-        let limits = Limits::default();
-        Self { name: name.into(), base_url: base_url.into(), api_key: None, headers: Vec::new(), limits }
+        Self {
+            name: name.into(),
+            base_url: base_url.into(),
+            api_key: None,
+            headers: Vec::new(),
+            limits: Limits::default(),
+            prefill: PrefillSetting::default(),
+        }
     }
 }
 
@@ -153,13 +163,14 @@ struct Upstream {
     /// What must not appear in a message.
     secrets: Vec<Secret>,
     limits: Limits,
+    prefill: prefill::Known,
     client: Client,
 }
 
 impl OpenAi {
     /// An adapter for this upstream; asks it nothing yet.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        let Config { name, base_url, api_key, headers: further, limits } = config;
+        let Config { name, base_url, api_key, headers: further, limits, prefill } = config;
         let url = |path| endpoint(&base_url, path).ok_or_else(|| ConfigError::BadUrl(name.clone()));
         let (chat_url, models_url) = (url("/chat/completions")?, url("/models")?);
 
@@ -180,7 +191,8 @@ impl OpenAi {
         let mut secrets: Vec<_> = api_key.into_iter().chain(further.into_iter().map(|(_, value)| value)).collect();
         secrets.retain(|secret| secret.expose().len() >= SECRET_MIN_BYTES);
         let client = Client::new(fetch::Limits { connect: limits.connect, headers: limits.headers });
-        Ok(Self(Arc::new(Upstream { name, chat_url, models_url, headers, secrets, limits, client })))
+        let prefill = prefill::Known::new(prefill, chat_url.host());
+        Ok(Self(Arc::new(Upstream { name, chat_url, models_url, headers, secrets, limits, prefill, client })))
     }
 }
 
@@ -200,11 +212,11 @@ fn endpoint(base: &str, path: &str) -> Option<Uri> {
 impl Provider for OpenAi {
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, ProviderError>> {
         let upstream = &self.0;
-        async move {
-            let listed = timeout(MODELS_WAIT, upstream.models()).await;
-            listed.unwrap_or_else(|_| Err(stalled("no list of models", MODELS_WAIT))).map_err(|e| upstream.tell(e))
-        }
-        .boxed()
+        async move { upstream.models().await.map_err(|e| upstream.tell(e)) }.boxed()
+    }
+
+    fn prefill(&self, model: &str) -> Prefill {
+        self.0.prefill.of(model)
     }
 
     fn stream(&self, prompt: Prompt) -> Deltas {
@@ -246,6 +258,13 @@ impl Upstream {
     }
 
     async fn models(&self) -> Result<Vec<Model>, ProviderError> {
+        let listed = timeout(MODELS_WAIT, self.list()).await;
+        let listed = listed.unwrap_or_else(|_| Err(stalled("no list of models", MODELS_WAIT)))?;
+        self.prefill.list(listed.iter().map(|(_, owner)| owner.as_str()));
+        Ok(listed.into_iter().map(|(model, _)| model).collect())
+    }
+
+    async fn list(&self) -> Result<Vec<(Model, String)>, ProviderError> {
         let request = self.request(Method::GET, &self.models_url, "application/json", Bytes::new());
         let mut response = self.client.send(request).await.map_err(failed)?;
         if response.status != 200 || !status::is_plain(&response.headers) {
@@ -262,8 +281,30 @@ impl Upstream {
         })
     }
 
-    /// Sends the prompt and waits for the head of the answer.
+    /// Asks for an answer, or for the rest of one where the model can give that.
     async fn ask(&self, prompt: Prompt) -> Result<Reading, ProviderError> {
+        if !prompt.continues {
+            return self.send(prompt).await;
+        }
+        // After a start nobody has asked for the list yet. It is worth a question: some servers begin a new answer
+        // without a word.
+        if self.prefill.lacks_list() {
+            let _unknown_then = self.models().await;
+        }
+        let model = prompt.model.clone();
+        if self.prefill.of(&model) == Prefill::No {
+            let message = "does not go on within an unfinished answer";
+            return Err(ProviderError::fatal(FailureCode::UpstreamRejected, message));
+        }
+        let answer = self.send(prompt).await;
+        if matches!(&answer, Err(error) if error.code == FailureCode::UpstreamRejected) {
+            self.prefill.refuse(&model);
+        }
+        answer
+    }
+
+    /// Sends the prompt and waits for the head of the answer.
+    async fn send(&self, prompt: Prompt) -> Result<Reading, ProviderError> {
         let body = request::body(&prompt, prompt.extra(&self.name)).to_string().into();
         drop(prompt); // It may be large, and the answer long.
         let request = self.request(Method::POST, &self.chat_url, "text/event-stream", body);

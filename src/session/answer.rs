@@ -3,13 +3,15 @@
 use super::{
     conversation::{CallPart, CallState},
     fold::BlockKind,
+    recovery::Resumed,
+    seam::Seam,
     state::{Out, State},
 };
 use crate::{
     env::Millis,
     event::{Block, Event, FailureCode, FinishReason, ToolFailure, Usage},
     id::{CallId, MessageId},
-    provider::{Delta, ProviderError, Retry},
+    provider::{Delta, Prefill, ProviderError, Retry},
 };
 
 /// Longest pause before another attempt that we grant an upstream; one that asks for more has failed.
@@ -20,7 +22,14 @@ const RETRY_AFTER_MAX_MS: u64 = 60_000;
 pub(super) struct Answer {
     message_id: MessageId,
     calls: Vec<Building>,
+    /// Whether a part of it has come.
     begun: bool,
+    /// Whether the model was given the beginning of it.
+    prefilled: bool,
+    /// Where it goes on with what was shown before, until that is done.
+    seam: Option<Seam>,
+    /// Whether something was replaced in the text that is held back.
+    held_lossy: bool,
 }
 
 /// A tool call whose arguments are being written.
@@ -35,12 +44,13 @@ struct Building {
 
 impl Answer {
     pub(super) fn new(message_id: MessageId) -> Self {
-        Self { message_id, calls: Vec::new(), begun: false }
+        Self { message_id, calls: Vec::new(), begun: false, prefilled: false, seam: None, held_lossy: false }
     }
 
-    /// Whether a part of it has been shown.
-    pub(super) fn begun(&self) -> bool {
-        self.begun
+    /// The rest of an answer.
+    pub(super) fn resumed(resumed: Resumed, prefill: Prefill) -> Self {
+        let (prefilled, seam) = (resumed.prefills(), resumed.seam(prefill));
+        Self { prefilled, seam, ..Self::new(resumed.message_id) }
     }
 }
 
@@ -49,12 +59,15 @@ impl State {
         if self.answer.is_none() {
             return;
         }
-        if !self.has_room() {
-            let limit = format!("a session has at most {} events", self.limits.events_max);
+        if let Some((_, limit)) = self.full() {
             return self.fail(FailureCode::Limit, limit, now, out);
         }
+        let empty = matches!(&delta, Delta::Reasoning { text, .. } if text.is_empty());
+        if !matches!(delta, Delta::Text { .. }) && !empty {
+            self.show_held(now, out);
+        }
         match delta {
-            Delta::Text { text, lossy } => self.text(BlockKind::Text, text, lossy, now, out),
+            Delta::Text { text, lossy } => self.resumed_text(text, lossy, now, out),
             Delta::Reasoning { text, lossy } => self.text(BlockKind::Reasoning, text, lossy, now, out),
             Delta::ToolCall { index, id, name } => self.begin_call(index, id, name, now, out),
             Delta::Arguments { index, fragment } => self.arguments(index, fragment, now, out),
@@ -71,6 +84,28 @@ impl State {
                 self.end(finish_reason, usage, warning, now, out);
             }
         }
+    }
+
+    /// Text, less what of it was shown before.
+    fn resumed_text(&mut self, text: String, lossy: bool, now: Millis, out: &mut Out) {
+        let Some(answer) = &mut self.answer else { return };
+        answer.begun |= !text.is_empty();
+        let Some(seam) = &mut answer.seam else { return self.text(BlockKind::Text, text, lossy, now, out) };
+        let new = seam.push(&text);
+        if seam.is_over() {
+            answer.seam = None;
+        }
+        let lossy = answer.held_lossy | lossy;
+        answer.held_lossy = lossy && new.is_empty();
+        self.text(BlockKind::Text, new, lossy, now, out);
+    }
+
+    /// Shows the text that was held back: it will not become a repetition any more.
+    pub(super) fn show_held(&mut self, now: Millis, out: &mut Out) {
+        let Some(answer) = &mut self.answer else { return };
+        let held = answer.seam.as_mut().map(Seam::release).unwrap_or_default();
+        let lossy = std::mem::take(&mut answer.held_lossy);
+        self.text(BlockKind::Text, held, lossy, now, out);
     }
 
     fn text(&mut self, kind: BlockKind, text: String, lossy: bool, now: Millis, out: &mut Out) {
@@ -117,6 +152,12 @@ impl State {
         block
     }
 
+    pub(super) fn close_reasoning(&mut self, now: Millis, out: &mut Out) {
+        if let Some((_, BlockKind::Reasoning)) = self.fold.open_block {
+            self.close_text(now, out);
+        }
+    }
+
     fn close_text(&mut self, now: Millis, out: &mut Out) {
         match self.fold.open_block {
             Some((block, BlockKind::Text)) => self.emit(Event::TextEnded { block }, now, out),
@@ -160,9 +201,14 @@ impl State {
         self.emit(Event::ToolCallDelta { block, arguments: fragment }, now, out);
     }
 
-    /// Closes every block of a cut answer. A half-written call gets its end; nobody may run it.
+    /// Closes every block of a cut answer.
     pub(super) fn close_blocks(&mut self, now: Millis, out: &mut Out) {
         self.close_text(now, out);
+        self.cut_calls(now, out);
+    }
+
+    /// A half-written call gets its end; nobody may run it.
+    pub(super) fn cut_calls(&mut self, now: Millis, out: &mut Out) {
         let half_written = |call: &&CallPart| call.state == CallState::Streaming;
         let calls: Vec<_> = self.fold.conversation.newest_calls().filter(half_written).cloned().collect();
         for call in calls {
@@ -170,7 +216,7 @@ impl State {
         }
     }
 
-    fn end(
+    pub(super) fn end(
         &mut self,
         finish_reason: FinishReason,
         usage: Option<Usage>,
@@ -217,10 +263,13 @@ impl State {
 
     pub(super) fn upstream_failed(&mut self, error: ProviderError, now: Millis, out: &mut Out) {
         let Some(answer) = &self.answer else { return };
-        let attempt = self.fold.run.as_ref().map_or(1, |run| run.attempt);
+        if answer.prefilled && !answer.begun && error.code == FailureCode::UpstreamRejected {
+            return self.ask_instead(now, out);
+        }
+        let attempt = self.fold.run.as_ref().map_or(1, |run| run.tries);
         // Another attempt only while nothing of this one has been shown: else the reader would see it twice.
         let pause = match error.retry {
-            _ if answer.begun() || attempt >= self.limits.attempts_max => None,
+            _ if answer.begun || attempt >= self.limits.attempts_max => None,
             Retry::Never => None,
             Retry::Soon => Some(self.back_off(attempt)),
             Retry::After(pause) => {
@@ -230,7 +279,7 @@ impl State {
         };
         match pause {
             Some(pause) => {
-                self.end_step(FinishReason::Error, None, now, out);
+                self.lose_attempt(now, out);
                 self.retry_at = Some(Millis(now.0.saturating_add(pause)));
             }
             None => self.fail(error.code, error.message, now, out),

@@ -27,7 +27,7 @@ impl State {
         self.emit(Event::ToolFailed { call_id, code, message: message.to_owned() }, now, out);
     }
 
-    fn tool(&self, name: &str) -> Option<ToolSpec> {
+    pub(super) fn tool(&self, name: &str) -> Option<ToolSpec> {
         self.fold.spec.tools.iter().find(|tool| tool.name == name).cloned()
     }
 
@@ -49,7 +49,7 @@ impl State {
                 continue;
             }
             if !tool.needs_approval() {
-                self.start_call(&call.call_id, &tool, &arguments, now, out);
+                self.start_call(&call.call_id, &tool, &arguments, 1, now, out);
                 continue;
             }
             let approval_id = self.request_approval(&call.call_id, &tool, &arguments, now, out);
@@ -64,7 +64,7 @@ impl State {
                     by: BY_SESSION_SCOPE.into(),
                 };
                 self.emit(approved, now, out);
-                self.start_call(&call.call_id, &tool, &arguments, now, out);
+                self.start_call(&call.call_id, &tool, &arguments, 1, now, out);
             }
         }
         self.go_on(now, out);
@@ -91,12 +91,19 @@ impl State {
         approval_id
     }
 
-    fn start_call(&mut self, call_id: &CallId, tool: &ToolSpec, arguments: &Value, now: Millis, out: &mut Out) {
+    pub(super) fn start_call(
+        &mut self,
+        call_id: &CallId,
+        tool: &ToolSpec,
+        arguments: &Value,
+        attempt: u32,
+        now: Millis,
+        out: &mut Out,
+    ) {
         self.tool_ends_at.push((call_id.clone(), now.after_seconds(tool.timeout_s())));
         if tool.executor == Executor::Client {
             return;
         }
-        let attempt = 1;
         self.emit(Event::ToolStarted { call_id: call_id.clone(), attempt }, now, out);
         let call = ToolCall { call_id: call_id.clone(), attempt, arguments: arguments.clone() };
         out.effects.push(Effect::StartTool { name: tool.name.clone(), call });
@@ -134,7 +141,7 @@ impl State {
             Some(approved),
             "approved one thing, would run another"
         );
-        self.start_call(&call_id, &tool, &arguments, now, out);
+        self.start_call(&call_id, &tool, &arguments, 1, now, out);
     }
 
     /// Answers an approval with no, of whatever kind, and ends its call.

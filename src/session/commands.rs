@@ -81,8 +81,8 @@ impl State {
         if self.fold.receipts.len() >= self.limits.receipts_max && !is_cancel {
             return out.effects.push(Effect::Reply(ticket, Reply::Full("commands")));
         }
-        if !self.has_room() && !is_cancel {
-            return out.effects.push(Effect::Reply(ticket, Reply::Full("events")));
+        if let (Some((limit, _)), false) = (self.full(), is_cancel) {
+            return out.effects.push(Effect::Reply(ticket, Reply::Full(limit)));
         }
         let asked = Asked { id: id.clone(), kind: command.kind(), by, digest };
         let decision = match command {

@@ -88,6 +88,8 @@ pub struct CallPart {
     pub arguments: Option<Value>,
     /// What a person put in their place.
     pub edited_arguments: Option<Value>,
+    /// How often the server started it.
+    pub attempts: u32,
     /// The request that it waits or waited for.
     pub approval_id: Option<ApprovalId>,
     /// How far it got.
@@ -118,6 +120,17 @@ impl CallPart {
     /// The arguments that are used: a person's before the model's.
     pub fn effective_arguments(&self) -> Option<&Value> {
         self.edited_arguments.as_ref().or(self.arguments.as_ref())
+    }
+}
+
+impl Message {
+    /// What it says.
+    pub fn text(&self) -> String {
+        let texts = self.parts.iter().filter_map(|part| match part {
+            Part::Text { text, .. } => Some(text.as_str()),
+            _ => None,
+        });
+        texts.collect()
     }
 }
 
@@ -189,6 +202,7 @@ impl Conversation {
             name,
             arguments: None,
             edited_arguments: None,
+            attempts: 0,
             approval_id: None,
             state: CallState::Streaming,
             outcome: None,
@@ -220,6 +234,11 @@ impl Conversation {
             Part::Call(call) => Some(call),
             _ => None,
         })
+    }
+
+    /// The message that grows, or would if its model call had not been lost.
+    pub fn growing(&self) -> Option<&Message> {
+        self.messages.last().filter(|last| last.role == Role::Assistant && last.status == MessageStatus::Streaming)
     }
 
     /// The message that was growing no longer does.

@@ -11,7 +11,10 @@ use super::conversation::{CallState, Conversation, MessageStatus};
 use crate::{
     command::{ApprovalScope, CommandKind, Receipt, Status, SteerWhen},
     env::Millis,
-    event::{ApprovalOutcome, Block, Durability, Event, FailureCode, FinishReason, Trigger, Usage},
+    event::{
+        ApprovalOutcome, Block, Durability, Event, FailureCode, FinishReason, RecoveryMode, SessionLimit, Trigger,
+        Usage,
+    },
     id::{ApprovalId, CallId, CommandId, Epoch, EventId, RunId, Seq, SessionId},
     provider::Outcome,
     spec::SessionSpec,
@@ -30,6 +33,10 @@ pub struct Fold {
     pub terms: Vec<(Epoch, Seq)>,
     /// The newest position.
     pub tail: Seq,
+    /// Bytes of its frames, as far as they were weighed.
+    pub bytes: u64,
+    /// The limits that it has been warned of.
+    pub near_limits: BTreeSet<SessionLimit>,
     /// When it was created.
     pub created_at: Millis,
     /// When something other than a delta last happened.
@@ -82,6 +89,14 @@ pub struct Run {
     pub attempt: u32,
     /// Whether that model call has not ended.
     pub step_open: bool,
+    /// Whether the newest one that ended, ended with an error.
+    pub failed: bool,
+    /// Attempts at the newest model call since the run was last recovered.
+    pub tries: u32,
+    /// How often it was recovered from the loss of its writer.
+    pub recoveries: u32,
+    /// How the newest model call goes on since its writer was lost, if it was.
+    pub resumed: Option<RecoveryMode>,
     /// Whether part of an answer has been shown.
     pub partial: bool,
     /// Tokens so far, where the upstream said.
@@ -162,6 +177,8 @@ impl Fold {
             durability: *durability,
             terms: vec![(*epoch, id.seq)],
             tail: id.seq,
+            bytes: 0,
+            near_limits: BTreeSet::new(),
             created_at: at,
             updated_at: at,
             conversation: Conversation::default(),
@@ -209,6 +226,10 @@ impl Fold {
                     step: 0,
                     attempt: 0,
                     step_open: false,
+                    failed: false,
+                    tries: 0,
+                    recoveries: 0,
+                    resumed: None,
                     partial: false,
                     usage: None,
                     first_message: self.conversation.take_unanswered(),
@@ -216,12 +237,24 @@ impl Fold {
             }
             Event::StepStarted { step, attempt, .. } => {
                 if let Some(run) = &mut self.run {
+                    if *step != run.step {
+                        (run.tries, run.resumed) = (0, None);
+                    }
                     (run.step, run.attempt, run.step_open) = (*step, *attempt, true);
+                    run.tries += 1;
                 }
             }
-            Event::StepEnded { usage, .. } => {
+            Event::RunRecovered { attempt, mode, .. } => {
                 if let Some(run) = &mut self.run {
-                    run.step_open = false;
+                    (run.recoveries, run.tries, run.resumed) = (*attempt, 0, Some(*mode));
+                }
+            }
+            Event::SessionNearLimit { limit, .. } => {
+                self.near_limits.insert(*limit);
+            }
+            Event::StepEnded { usage, finish_reason, .. } => {
+                if let Some(run) = &mut self.run {
+                    (run.step_open, run.failed) = (false, *finish_reason == FinishReason::Error);
                     if let Some(usage) = usage {
                         run.usage = Some(run.usage.unwrap_or_default().plus(*usage));
                         self.usage = self.usage.plus(*usage);
@@ -290,6 +323,11 @@ impl Fold {
         }
     }
 
+    /// Counts the bytes of frames that were written or read: a limit is about what is stored, which events do not know.
+    pub fn weigh(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
     fn end_run(&mut self, status: MessageStatus) {
         self.run = None;
         self.conversation.end_streaming(status);
@@ -300,6 +338,8 @@ impl Fold {
         let conversation = &mut self.conversation;
         match event {
             Event::InputAdded { message_id, role, content, .. } => {
+                // An unfinished answer that waited for another attempt, and was steered instead.
+                conversation.end_streaming(MessageStatus::Steered);
                 conversation.add_input(message_id.clone(), *role, content.clone(), run_id());
             }
             Event::StepEnded { finish_reason: FinishReason::Steered, .. } => {
@@ -348,9 +388,9 @@ impl Fold {
                     }
                 });
             }
-            Event::ToolStarted { call_id, .. } => {
-                conversation.with_call(call_id, |call| call.state = CallState::Running);
-            }
+            Event::ToolStarted { call_id, attempt } => conversation.with_call(call_id, |call| {
+                (call.state, call.attempts) = (CallState::Running, *attempt);
+            }),
             Event::ToolCompleted { call_id, output } => conversation.with_call(call_id, |call| {
                 call.state = CallState::Completed;
                 call.outcome = Some(Outcome::Output(output.clone()));

@@ -2,7 +2,8 @@
 //!
 //! Pure: no waiting, no clock, no randomness, no I/O. Time arrives as an argument, ids are made of the epoch and the
 //! position. So the same code is driven by the server, by a million random steps in a test, and by a simulation.
-//! `commands` holds what clients want, `answer` what the model says, `calls` what tools and approvals do.
+//! `commands` holds what clients want, `answer` what the model says, `calls` what tools and approvals do, `recovery` what
+//! becomes of a run whose writer is gone, `limits` how much fits into a session.
 
 use super::{answer::Answer, fold::Fold};
 use crate::{
@@ -10,42 +11,14 @@ use crate::{
     env::Millis,
     event::{CloseReason, Event, FailureCode, FinishReason, Role, Trigger, WithdrawReason},
     id::{CallId, CommandId, Epoch, EventId, RunId},
-    provider::{Delta, Prompt, ProviderError},
+    provider::{Delta, Prefill, Prompt, ProviderError},
     tool::ToolCall,
 };
 
-/// Bounds of one session. Each has a unit and a reason.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Model calls of one run: a model that calls tools in circles is stopped.
-    pub steps_max: u32,
-    /// Attempts at one model call, the first included; only before its first token.
-    pub attempts_max: u32,
-    /// Seconds of one model call: longer than any real answer, shorter than a forgotten one.
-    pub step_max_s: u64,
-    /// Commands that wait for their boundary at once.
-    pub pending_max: usize,
-    /// Command ids that are remembered; beyond it, commands are refused rather than forgotten.
-    pub receipts_max: usize,
-    /// Events of one session.
-    pub events_max: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            steps_max: 64,
-            attempts_max: 3,
-            step_max_s: 15 * 60,
-            pending_max: 32,
-            receipts_max: 10_000,
-            events_max: 200_000,
-        }
-    }
-}
-
-/// Events that are kept free below the limit, so that what is open can always be closed in order.
-const EVENTS_RESERVE: u64 = 1_000;
+pub use super::{
+    limits::{BYTES_MAX_LEAST, Limits, OnCrash},
+    recovery::RECOVERIES_MAX,
+};
 
 /// Correlates a command with the one who waits for its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,7 +55,7 @@ pub enum Input {
     Readers(usize),
     /// The server stops: what runs ends as it is.
     Shutdown,
-    /// This writer has taken the session over from one that is gone: what ran ends as it is.
+    /// This writer has taken the session over from one that is gone: what ran goes on, or ends as it is.
     TakenOver,
     /// The session is deleted.
     Delete,
@@ -150,6 +123,8 @@ pub struct Upstream {
     pub model: String,
     /// Whether the provider makes its text up.
     pub demo: bool,
+    /// Whether the model goes on within an unfinished answer.
+    pub prefill: Prefill,
 }
 
 /// The machine.
@@ -158,7 +133,7 @@ pub struct State {
     /// What the log says.
     pub fold: Fold,
     pub(super) limits: Limits,
-    upstream: Upstream,
+    pub(super) upstream: Upstream,
     /// The answer being written; `None` while no model call is open.
     pub(super) answer: Option<Answer>,
     /// When the next attempt begins, while one is waited for.
@@ -212,6 +187,7 @@ impl State {
         if self.closed {
             return;
         }
+        let tail = self.fold.tail;
         match input {
             Input::Begin(inputs) => self.begin(inputs, now, out),
             Input::Command { command, by, ticket } => self.command(command, by, ticket, now, out),
@@ -222,14 +198,17 @@ impl State {
             Input::Readers(count) => self.unread_since = (count == 0).then_some(now),
             Input::Shutdown => self.fail(FailureCode::ServerShutdown, "the server was stopped".into(), now, out),
             Input::TakenOver => {
-                self.fail(FailureCode::OwnerLost, "the run's process is gone".into(), now, out);
-                // A writer that was stopped in order has ended its run and left what waited.
-                self.start_next(now, out);
+                // The readers of what runs are gone with it.
+                self.unread_since = self.fold.run.as_ref().map(|_| now);
+                self.take_over(now, out);
             }
             Input::Delete => {
                 self.cancel_run(None, CancelMode::Stop, "session deleted".into(), now, out);
                 self.close(CloseReason::Deleted, now, out);
             }
+        }
+        if self.fold.tail != tail && !self.closed {
+            self.warn(now, out);
         }
     }
 
@@ -264,9 +243,7 @@ impl State {
         }
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
-            self.say_steers(now, out);
-            let (step, attempt) = self.fold.run.as_ref().map_or((1, 0), |run| (run.step, run.attempt));
-            self.start_attempt(step, attempt + 1, now, out);
+            self.try_again(now, out);
         }
         if self.answer.is_some() && self.step_ends_at <= now {
             let limit = format!("one model call takes at most {} s", self.limits.step_max_s);
@@ -310,11 +287,6 @@ impl State {
         let id = self.next_id();
         self.fold.apply(id, now, &event);
         out.events.push(Stamped { id, at: now, event });
-    }
-
-    /// Whether the log has room for something new.
-    pub(super) fn has_room(&self) -> bool {
-        self.fold.tail.0 + EVENTS_RESERVE < self.limits.events_max
     }
 
     fn begin(&mut self, inputs: Vec<(Role, String)>, now: Millis, out: &mut Out) {
@@ -363,19 +335,27 @@ impl State {
         self.start_attempt(step, 1, now, out);
     }
 
-    fn start_attempt(&mut self, step: u32, attempt: u32, now: Millis, out: &mut Out) {
+    pub(super) fn start_attempt(&mut self, step: u32, attempt: u32, now: Millis, out: &mut Out) {
         let Some(run_id) = self.run_id() else { return };
-        self.answer = Some(Answer::new(self.name("msg")));
-        self.step_ends_at = now.after_seconds(self.limits.step_max_s);
-        self.emit(Event::StepStarted { run_id, step, attempt }, now, out);
         let spec = &self.fold.spec;
-        out.effects.push(Effect::OpenUpstream(Box::new(Prompt {
+        let mut prompt = Box::new(Prompt {
             model: self.upstream.model.clone(),
             system: spec.system.clone(),
             messages: self.fold.conversation.for_model(),
             tools: spec.tools.clone(),
             params: spec.params.clone(),
-        })));
+            continues: false,
+        });
+        self.answer = Some(match self.resumed() {
+            None => Answer::new(self.name("msg")),
+            Some(resumed) => {
+                resumed.amend(&mut prompt);
+                Answer::resumed(resumed, self.upstream.prefill)
+            }
+        });
+        self.step_ends_at = now.after_seconds(self.limits.step_max_s);
+        self.emit(Event::StepStarted { run_id, step, attempt }, now, out);
+        out.effects.push(Effect::OpenUpstream(prompt));
     }
 
     /// The open model call is over; its blocks are closed and the step has its end.
@@ -386,12 +366,14 @@ impl State {
         now: Millis,
         out: &mut Out,
     ) {
+        self.show_held(now, out);
         self.answer = None;
+        // Also where no model call is open: an unfinished text stays open while another attempt is waited for.
+        self.close_blocks(now, out);
         if let Some(run) = &self.fold.run
             && run.step_open
         {
             let (run_id, step, attempt) = (run.run_id.clone(), run.step, run.attempt);
-            self.close_blocks(now, out);
             self.emit(Event::StepEnded { run_id, step, attempt, finish_reason, usage }, now, out);
         }
     }

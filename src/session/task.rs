@@ -284,6 +284,7 @@ impl Task {
             }
             frames.push(self.encoder.encode(*id, *at, event));
         }
+        self.state.fold.weigh(frames.iter().map(|frame| frame.size() as u64).sum());
         // The vector goes back with its memory: the next batch is as long.
         self.out.events = events;
         self.out.events.clear();

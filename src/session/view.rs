@@ -70,6 +70,8 @@ struct RunView<'a> {
     started_at: String,
     step: u32,
     attempt: u32,
+    /// How often it was recovered from the loss of its writer.
+    recoveries: u32,
     /// What the answer being written says so far.
     text: String,
     usage: Option<Usage>,
@@ -206,17 +208,14 @@ impl Fold {
 
     fn run_view<'a>(&'a self, run: &'a Run) -> RunView<'a> {
         let growing = self.conversation.messages.iter().rev().find(|m| m.status == MessageStatus::Streaming);
-        let text = growing.into_iter().flat_map(|message| &message.parts).filter_map(|part| match part {
-            Part::Text { text, .. } => Some(text.as_str()),
-            _ => None,
-        });
         RunView {
             run_id: &run.run_id,
             trigger: run.trigger,
             started_at: run.started_at.rfc3339().to_string(),
             step: run.step,
             attempt: run.attempt,
-            text: text.collect(),
+            recoveries: run.recoveries,
+            text: growing.map(Message::text).unwrap_or_default(),
             usage: run.usage,
         }
     }

@@ -18,6 +18,7 @@ mod machine;
 mod openapi;
 mod provider;
 mod real_model;
+mod recovery;
 mod resume;
 mod sim;
 mod stores;

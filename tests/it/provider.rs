@@ -13,6 +13,7 @@ use steerage::{
 };
 
 mod connection;
+mod prefill;
 mod raw;
 mod refusals;
 

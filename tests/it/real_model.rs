@@ -6,6 +6,7 @@
 use std::{process::Stdio, time::Duration};
 
 use serde_json::{Value, json};
+use steerage::provider::openai::{self, OpenAi};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     net::TcpStream,
@@ -16,6 +17,7 @@ use tokio::{
 use crate::support::{
     Client, TestServer,
     client::{read_head, send, text_of},
+    mortal::Mortal,
 };
 
 /// The model server; ends with the value.
@@ -87,6 +89,39 @@ async fn a_real_model_streams_resumes_obeys_and_stops() {
     resumes(&client, &model).await;
     is_steered(&client, &model).await;
     asks_before_a_tool(&client).await;
+    outlives_its_task(&model).await;
+}
+
+/// The session's task is lost twice, and the model goes on within what it had said.
+async fn outlives_its_task(model: &Model) {
+    let ask = async |lives| {
+        let local = OpenAi::new(openai::Config::new("mortal", format!("http://{}/v1", model.address))).unwrap();
+        let server = TestServer::with(|server| server.provider("mortal", Mortal::new(local, lives, 20)));
+        let client = server.client();
+        let params = json!({"temperature": 0, "max_tokens": 60, "mortal": {"ignore_eos": true}});
+        let input = "Tell me everything about lighthouses.";
+        let model = format!("mortal/{}", model.name);
+        let session = client.create(json!({"model": model, "input": input, "params": params})).await;
+        loop {
+            client.stream(&format!("/v1/sessions/{session}/events?until=idle"), &[]).await.rest().await;
+            let log = client.log(&session).await;
+            if log.last().unwrap()["type"] == "run.completed" {
+                return log;
+            }
+        }
+    };
+    let (whole, lost) = (text_of(&ask(0).await), ask(2).await);
+    let recovered: Vec<_> = lost.iter().filter(|event| event["type"] == "run.recovered").collect();
+    assert!(recovered.len() == 2 && recovered.iter().all(|event| event["mode"] == "prefill"), "{recovered:?}");
+    assert_eq!(lost.iter().filter(|event| event["type"] == "text.started").count(), 1);
+    let text = text_of(&lost);
+    println!("real model, in one piece: {whole:?}\nreal model, over two losses: {text:?}");
+    // Mostly the two are the same, word for word; but rounding may lead elsewhere at any token, so what is certain is
+    // asked: it was not begun again, and no word at a seam came twice.
+    let opening: Vec<_> = text.split_inclusive(' ').take(4).collect();
+    assert_eq!(text.matches(&opening.concat()).count(), 1, "an answer has one beginning");
+    let words: Vec<_> = text.split_whitespace().collect();
+    assert!(words.len() > 30 && words.windows(2).all(|pair| pair[0] != pair[1]), "no word twice in a row");
 }
 
 async fn streams(client: &Client, model: &Model) {

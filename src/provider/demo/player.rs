@@ -14,9 +14,8 @@ use crate::{
 /// After so many tokens without a pause, other tasks get their turn.
 const TOKENS_BETWEEN_YIELDS: u64 = 32;
 
-/// Plays `script`, bounded by the parameters of `prompt`.
+/// Plays `script` at the pace of `prompt`, to at most its `max_tokens`.
 pub(super) fn play(script: Script, prompt: &Prompt) -> impl Stream<Item = Result<Delta, ProviderError>> + Send + use<> {
-    let script = script.stop_at(&prompt.params.stop);
     let budget = prompt.params.max_tokens.map_or(u64::MAX, u64::from);
     let rate = prompt.params.tokens_per_second.unwrap_or(script.rate);
     let input_tokens = words(prompt);

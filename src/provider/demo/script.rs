@@ -105,6 +105,42 @@ impl Script {
         self
     }
 
+    /// What is left of it when `said` is how its words begin, to the byte; else all of it. What was thought before those
+    /// words is not thought again.
+    pub(super) fn after(mut self, said: &str) -> Self {
+        let mut left = said;
+        let mut at = 0;
+        while let Some(line) = self.lines.get_mut(at).filter(|_| !left.is_empty()) {
+            let words = match line {
+                Line::Text(words) | Line::Lump(words) => words,
+                Line::Flood(words, count) => match rest_of_flood(words, *count, left) {
+                    Some(lines) => {
+                        self.lines.splice(..=at, lines);
+                        return self;
+                    }
+                    None => return self,
+                },
+                _ => {
+                    at += 1;
+                    continue;
+                }
+            };
+            if let Some(rest) = words.strip_prefix(left) {
+                *words = rest.to_owned();
+                left = "";
+            } else if let Some(more) = left.strip_prefix(words.as_str()) {
+                left = more;
+                at += 1;
+            } else {
+                return self;
+            }
+        }
+        if left.is_empty() {
+            self.lines.drain(..at);
+        }
+        self
+    }
+
     /// Everything that is sent, in order.
     pub(super) fn acts(self) -> impl Iterator<Item = Act> + Send {
         self.lines.into_iter().flat_map(Line::acts)
@@ -134,6 +170,28 @@ impl Line {
             Self::Fail(error) => Box::new(iter::once(Act::Fail(error))),
         }
     }
+}
+
+/// What is left of a flood of `count` tokens after `said`.
+fn rest_of_flood(words: &str, count: usize, said: &str) -> Option<[Line; 2]> {
+    let round: Vec<_> = tokens(words.to_owned()).collect();
+    let mut left = said;
+    for token in 0..count {
+        let next = &round[token % round.len()];
+        match left.strip_prefix(next.as_str()) {
+            Some(more) => left = more,
+            None => {
+                let rest = next.strip_prefix(left)?;
+                // The round is finished by itself, so that the flood begins with its first word again.
+                let left = count - token - 1;
+                let round_left = &round[token % round.len() + 1..];
+                let round_left = &round_left[..round_left.len().min(left)];
+                let words = [rest, &round_left.concat()].concat();
+                return Some([Line::Text(words), Line::Flood(round.concat(), left - round_left.len())]);
+            }
+        }
+    }
+    None
 }
 
 /// The call at `index`, with an id that the same conversation always gives.
@@ -190,6 +248,24 @@ mod tests {
         assert_eq!(cut(" extraordinarily"), [" ", "extraordinar", "ily"]);
         assert_eq!(cut(""), Vec::<String>::new());
         assert!(cut("一二三四五六七八九十一二三").len() == 2, "text without spaces is sent in pieces");
+    }
+
+    #[test]
+    fn a_flood_goes_on_where_it_was_and_is_no_longer() {
+        let flood = || Script::new(vec![Line::Flood("ab cd e ".into(), 8)]);
+        let text = |script: Script| {
+            let texts = script.acts().map(|act| match act {
+                Act::Token(Delta::Text { text, .. }) => text,
+                _ => panic!("only text is in it"),
+            });
+            texts.collect::<String>()
+        };
+        let whole = text(flood());
+        assert_eq!(whole, "ab cd e ab cd e ab cd ");
+        for at in 0..whole.len() {
+            let said = &whole[..at];
+            assert_eq!([said, &text(flood().after(said))].concat(), whole);
+        }
     }
 
     #[test]

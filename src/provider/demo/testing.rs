@@ -41,6 +41,7 @@ pub(super) fn prompt(model: &str, text: &str) -> Prompt {
         messages: vec![user(text)],
         tools: Vec::new(),
         params: Params::default(),
+        continues: false,
     }
 }
 

@@ -26,6 +26,11 @@ pub(super) fn body(prompt: &Prompt, extra: Option<&Map<String, Value>>) -> Value
     if !prompt.tools.is_empty() {
         body.insert("tools".into(), prompt.tools.iter().map(tool).collect());
     }
+    if prompt.continues {
+        // vLLM's and SGLang's words for it; llama.cpp knows them, and does it for a trailing answer anyway.
+        body.insert("continue_final_message".into(), true.into());
+        body.insert("add_generation_prompt".into(), false.into());
+    }
     for (name, value) in extra.into_iter().flatten() {
         // Tools of the session carry their approval policy; a list from elsewhere must not take their place.
         if OURS.contains(&name.as_str()) || (name == "tools" && !prompt.tools.is_empty()) {
@@ -116,7 +121,14 @@ mod tests {
     }
 
     fn prompt(messages: Vec<Message>) -> Prompt {
-        Prompt { model: "m".into(), system: None, messages, tools: Vec::new(), params: Params::default() }
+        Prompt {
+            model: "m".into(),
+            system: None,
+            messages,
+            tools: Vec::new(),
+            params: Params::default(),
+            continues: false,
+        }
     }
 
     fn call_of(id: &str) -> Call {
@@ -176,6 +188,25 @@ mod tests {
                 "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}],
             })
         );
+    }
+
+    #[test]
+    fn an_unfinished_answer_comes_last_and_is_to_be_continued() {
+        let messages = vec![Message::User("hi".into()), assistant("It was the th", Vec::new())];
+        let mut asked = Prompt { continues: true, ..prompt(messages) };
+        let messages = json!([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "It was the th"}]);
+        assert_eq!(
+            body(&asked, json!({"stream_options": null}).as_object()),
+            json!({
+                "model": "m", "stream": true, "continue_final_message": true, "add_generation_prompt": false,
+                "messages": messages,
+            })
+        );
+        let extra = json!({"stream_options": null, "continue_final_message": null, "add_generation_prompt": null});
+        let plain = json!({"model": "m", "stream": true, "messages": messages});
+        assert_eq!(body(&asked, extra.as_object()), plain);
+        asked.continues = false;
+        assert_eq!(body(&asked, json!({"stream_options": null}).as_object()), plain);
     }
 
     #[test]

@@ -201,8 +201,9 @@ impl Reported {
     }
 }
 
-/// The answer to `GET {base}/models`: `{"data": […]}`, or the bare list that some servers send.
-pub(super) fn models(json: &str) -> serde_json::Result<Vec<Model>> {
+/// The answer to `GET {base}/models`: `{"data": […]}`, or the bare list that some servers send. Each model with its
+/// owner, as far as one is named.
+pub(super) fn models(json: &str) -> serde_json::Result<Vec<(Model, String)>> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Page<'a> {
@@ -216,13 +217,18 @@ pub(super) fn models(json: &str) -> serde_json::Result<Vec<Model>> {
         id: Text<'a>,
         #[serde(borrow)]
         created: Option<&'a RawValue>,
+        #[serde(borrow)]
+        owned_by: Text<'a>,
     }
     let list: List<Entry<'_>> = match json.trim_start().starts_with('[') {
         true => serde_json::from_str(json)?,
         false => serde_json::from_str::<Loose<Page<'_>>>(json)?.0.data,
     };
-    let model = |entry: Entry<'_>| Model { name: entry.id.0.into_owned(), created: whole(entry.created).unwrap_or(0) };
-    Ok(list.0.into_iter().map(model).filter(|model| !model.name.is_empty()).collect())
+    let model = |entry: Entry<'_>| {
+        let model = Model { name: entry.id.0.into_owned(), created: whole(entry.created).unwrap_or(0) };
+        (model, entry.owned_by.0.into_owned())
+    };
+    Ok(list.0.into_iter().map(model).filter(|(model, _)| !model.name.is_empty()).collect())
 }
 
 /// A text; anything else is the empty text, except a list of parts, which is the text of its parts.

@@ -9,14 +9,25 @@ use serde_json::Value;
 use steerage::{
     command::{CancelMode, CommandKind, Status, SteerWhen},
     digest::digest,
-    event::{ApprovalOutcome, Block, Event, Record, Role, ToolFailure},
+    event::{
+        ApprovalOutcome, Block, Event, FailureCode, FinishReason, Record, RecoveryMode, Role, SessionLimit, ToolFailure,
+    },
     frame::Encoder,
     id::{ApprovalId, CallId, CommandId, Epoch, MessageId, RunId},
-    provider::{Message, Prompt},
-    session::{fold::Fold, state::Stamped},
+    session::{
+        fold::Fold,
+        state::{RECOVERIES_MAX, Stamped},
+    },
     spec::{Executor, ToolSpec},
-    tool::ToolCall,
 };
+
+mod judge;
+mod waiting;
+
+use waiting::Waiting;
+
+/// What each event weighs: enough that a limit of bytes comes before a limit of events.
+pub(crate) const EVENT_BYTES: u64 = 4_000;
 
 #[derive(Clone, Debug, PartialEq)]
 enum Got {
@@ -39,7 +50,8 @@ struct Call {
     approval: Option<ApprovalId>,
     approved_digest: Option<String>,
     ended_as_error: bool,
-    handed_over: u32,
+    started: u32,
+    handed_over: HashSet<u32>,
 }
 
 #[derive(Debug)]
@@ -49,14 +61,6 @@ struct Approval {
     arguments: Value,
     expires_at: steerage::env::Millis,
     resolved: bool,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    id: CommandId,
-    kind: CommandKind,
-    when: SteerWhen,
-    content: String,
 }
 
 #[derive(Debug)]
@@ -82,6 +86,14 @@ pub(crate) struct Audit {
     last_step: (u32, u32),
     /// Whether the open attempt has shown something.
     begun: bool,
+    /// The message that the step is writing.
+    unfinished: Option<usize>,
+    /// How the step goes on since its writer was lost.
+    resumed: Option<RecoveryMode>,
+    recoveries: u32,
+    /// Whether a writer was lost and its successor has not said so yet.
+    pub(crate) taken_over: bool,
+    near_limits: BTreeSet<SessionLimit>,
     text: Option<(Block, bool)>,
     last_block: Block,
     calls: BTreeMap<CallId, Call>,
@@ -111,6 +123,11 @@ impl Audit {
             step: None,
             last_step: (0, 0),
             begun: false,
+            unfinished: None,
+            resumed: None,
+            recoveries: 0,
+            taken_over: false,
+            near_limits: BTreeSet::new(),
             text: None,
             last_block: 0,
             calls: BTreeMap::new(),
@@ -164,7 +181,22 @@ impl Audit {
         } else {
             self.stored.apply(*id, *at, event);
         }
+        self.stored.weigh(EVENT_BYTES);
         self.judge(stamped);
+    }
+
+    /// Whether the run only waits, for people and for clients: then nothing of it is lost with its writer.
+    pub(crate) fn only_waits(&self) -> bool {
+        let with_client = |call: &Call| self.tool(&call.name).is_some_and(|tool| tool.executor == Executor::Client);
+        let open = || self.calls.values().filter(|call| call.got != Got::Ended);
+        self.run.is_some()
+            && self.step.is_none()
+            && open().next().is_some()
+            && open().all(|call| match call.got {
+                Got::Asked => true,
+                Got::Ready | Got::Allowed => with_client(call),
+                _ => false,
+            })
     }
 
     fn in_step(&mut self) -> RunId {
@@ -185,6 +217,7 @@ impl Audit {
                 self.said.push(Said { id, role, text: String::new(), calls: Vec::new(), rolled_back: false });
             }
         }
+        self.unfinished = Some(self.said.len() - 1);
     }
 
     fn judge(&mut self, Stamped { id, at, event }: &Stamped) {
@@ -197,7 +230,8 @@ impl Audit {
                 self.closed = true;
             }
             Event::InputAdded { message_id, role, content, command_id } => {
-                assert!(self.step.is_none(), "nobody speaks into an open model call");
+                assert!(self.step.is_none() && self.text.is_none(), "nobody speaks into an open model call");
+                self.unfinished = None;
                 if self.run.is_none() {
                     self.unanswered.get_or_insert(self.said.len());
                 }
@@ -210,6 +244,27 @@ impl Audit {
                 assert!(!self.ended.contains(run_id), "a run begins once");
                 self.run_begins = self.unanswered.take().unwrap_or(self.said.len());
                 (self.run, self.last_step) = (Some(run_id.clone()), (0, 0));
+                (self.recoveries, self.resumed, self.taken_over) = (0, None, false);
+            }
+            Event::SessionNearLimit { limit, used, max } => {
+                assert!(self.near_limits.insert(*limit), "told once");
+                assert!(used < max);
+            }
+            Event::RunRecovered { run_id, attempt, mode } => {
+                current(run_id, self);
+                if std::mem::take(&mut self.taken_over) {
+                    assert_eq!(*attempt, self.recoveries + 1, "recoveries are counted");
+                    assert!(*attempt <= RECOVERIES_MAX, "not for ever");
+                } else {
+                    assert!(self.step.is_some() && !self.begun, "refused before its first token");
+                    assert_eq!(
+                        (*attempt, self.resumed, *mode),
+                        (self.recoveries, Some(RecoveryMode::Prefill), RecoveryMode::Continue)
+                    );
+                    self.saw("refused");
+                }
+                (self.recoveries, self.resumed) = (*attempt, Some(*mode));
+                self.saw(&format!("{mode:?}"));
             }
             Event::StepStarted { run_id, step, attempt } => {
                 current(run_id, self);
@@ -219,14 +274,25 @@ impl Audit {
                     (*step, *attempt) == (last + 1, 1) || (*step, *attempt) == (last, tried + 1),
                     "steps and attempts are counted: {step}.{attempt} after {last}.{tried}"
                 );
-                assert!(*attempt == 1 || !self.begun, "no second attempt after a token");
+                if *attempt == 1 {
+                    (self.resumed, self.unfinished) = (None, None);
+                }
+                assert!(*attempt == 1 || self.resumed.is_some() || !self.begun, "no second attempt after a token");
+                assert!(self.unfinished.is_none() || self.resumed.is_some());
                 assert!(self.calls.values().all(|call| call.got == Got::Ended), "the model is asked when all is known");
                 (self.step, self.last_step, self.begun) = (Some((*step, *attempt)), (*step, *attempt), false);
             }
-            Event::StepEnded { run_id, step, attempt, .. } => {
+            Event::StepEnded { run_id, step, attempt, finish_reason, .. } => {
                 current(run_id, self);
                 assert_eq!(self.step.take(), Some((*step, *attempt)), "what ended is what began");
-                assert!(self.text.is_none(), "its blocks are closed");
+                let goes_on = *finish_reason == FinishReason::Error && self.resumed.is_some();
+                assert!(
+                    self.text.is_none_or(|(_, is_text)| is_text && goes_on),
+                    "its blocks are closed, but for a text that goes on"
+                );
+                if !goes_on {
+                    self.unfinished = None;
+                }
                 assert!(self.calls.values().all(|call| call.got != Got::Writing), "its calls are whole or cut");
             }
             Event::TextStarted { block, message_id } | Event::ReasoningStarted { block, message_id } => {
@@ -259,7 +325,8 @@ impl Audit {
                     approval: None,
                     approved_digest: None,
                     ended_as_error: false,
-                    handed_over: 0,
+                    started: 0,
+                    handed_over: HashSet::new(),
                 };
                 assert!(self.calls.insert(call_id.clone(), call).is_none(), "a name stands for one call");
             }
@@ -305,10 +372,22 @@ impl Audit {
             Event::ToolStarted { call_id, attempt } => {
                 let needs = self.tool(&self.calls[call_id].name).expect("a known tool").clone();
                 let call = self.calls.get_mut(call_id).expect("a call");
-                assert_eq!((*attempt, Some(&call.run)), (1, self.run.as_ref()));
+                call.started += 1;
+                assert_eq!((*attempt, Some(&call.run)), (call.started, self.run.as_ref()));
                 assert_ne!(needs.executor, Executor::Client, "a client's tool is not ours to start");
-                let allowed = if needs.needs_approval() { Got::Allowed } else { Got::Ready };
+                let allowed = match *attempt {
+                    1 if needs.needs_approval() => Got::Allowed,
+                    1 => Got::Ready,
+                    _ => Got::Runs,
+                };
                 assert_eq!(std::mem::replace(&mut call.got, Got::Runs), allowed, "no tool without its approval");
+                if *attempt > 1 {
+                    assert!(
+                        needs.idempotent && self.resumed.is_some(),
+                        "run again after a crash, where that does no harm"
+                    );
+                    self.saw("run again");
+                }
             }
             Event::ToolCompleted { call_id, .. } => self.end_call(call_id, None),
             Event::ToolFailed { call_id, code, .. } => {
@@ -342,6 +421,9 @@ impl Audit {
             }
             Event::RunFailed { run_id, code, .. } => {
                 current(run_id, self);
+                if *code == FailureCode::OwnerLost && self.recoveries == RECOVERIES_MAX {
+                    self.saw("recovered too often");
+                }
                 self.saw(&format!("{code:?}"));
                 self.end_run();
             }
@@ -369,29 +451,9 @@ impl Audit {
         call.ended_as_error = failed == Some(ToolFailure::Error);
     }
 
-    fn first_record(&mut self, id: &CommandId, seq: u64, status: Status) {
-        assert!(self.commands.insert(id.clone(), (seq, status)).is_none(), "one first record per command: {id}");
-    }
-
-    fn applied(&mut self, id: &CommandId, kind: CommandKind, seq: u64) {
-        let Some(at) = self.waiting.iter().position(|waiting| waiting.id == *id) else {
-            self.first_record(id, seq, Status::Applied);
-            if let CommandKind::Steer | CommandKind::Send = kind {
-                assert_eq!(self.last_input.as_ref().map(|(by, _)| by), Some(id), "it was said");
-            }
-            return;
-        };
-        let waiting = self.waiting.remove(at);
-        let earlier = &self.waiting[..at];
-        let same_boundary =
-            |other: &Waiting| (other.when == SteerWhen::NextRun) == (waiting.when == SteerWhen::NextRun);
-        assert!(!earlier.iter().any(same_boundary), "first come, first said");
-        assert_eq!(self.last_input, Some((waiting.id, waiting.content)), "what waited is what is said");
-        assert_eq!(waiting.kind, kind);
-    }
-
     fn end_run(&mut self) {
         let run = self.run.take().expect("a run");
+        (self.unfinished, self.resumed) = (None, None);
         assert!(self.step.is_none() && self.text.is_none(), "its model call is closed");
         for call in self.calls.values().filter(|call| call.run == run) {
             assert_eq!(call.got, Got::Ended, "every call of an ended run has its end");
@@ -400,61 +462,6 @@ impl Audit {
         let steers = |w: &Waiting| w.when != SteerWhen::NextRun;
         assert!(!self.waiting.iter().any(steers), "a steer does not outlive its run");
         assert!(self.ended.insert(run), "one end per run");
-    }
-
-    /// The world is about to ask the model.
-    pub(crate) fn judge_prompt(&mut self, prompt: &Prompt) {
-        assert!(self.step.is_some(), "asked in an open step only");
-        let mut told = prompt.messages.iter().peekable();
-        for said in self.said.iter().filter(|said| !said.rolled_back) {
-            let part_of_it = |id: &&CallId| {
-                let call = &self.calls[*id];
-                call.arguments.is_some() || call.ended_as_error
-            };
-            let due: Vec<_> = said.calls.iter().filter(part_of_it).collect();
-            let message = match said.role {
-                Role::Assistant if said.text.is_empty() && due.is_empty() => continue,
-                _ => told.next().expect("nothing is left out"),
-            };
-            match (message, said.role) {
-                (Message::System(text), Role::System) | (Message::User(text), Role::User) => {
-                    assert_eq!(*text, said.text)
-                }
-                (Message::Assistant { text, calls, .. }, Role::Assistant) => {
-                    assert_eq!(*text, said.text);
-                    assert_eq!(calls.iter().map(|call| &call.call_id).collect::<Vec<_>>(), due);
-                    for call in calls {
-                        let known = &self.calls[&call.call_id];
-                        if let Some(used) = known.edited.as_ref().or(known.arguments.as_ref()) {
-                            assert_eq!(*used, call.arguments, "the model sees what was used");
-                        }
-                    }
-                }
-                (message, role) => panic!("{message:?} for {role:?}"),
-            }
-            for due in due {
-                let Some(Message::Tool { call_id, edited_arguments, .. }) = told.next() else {
-                    panic!("{due} has an end")
-                };
-                assert_eq!((call_id, edited_arguments), (due, &self.calls[due].edited));
-            }
-        }
-        assert_eq!(told.next(), None, "what was taken back is not told");
-    }
-
-    /// The world is about to run a tool.
-    pub(crate) fn judge_tool(&mut self, name: &str, run: &ToolCall) {
-        let needs = self.tool(name).expect("a known tool").needs_approval();
-        let call = self.calls.get_mut(&run.call_id).expect("a call");
-        assert_eq!((&call.got, call.name.as_str()), (&Got::Runs, name), "recorded before it runs");
-        call.handed_over += 1;
-        assert_eq!(call.handed_over, 1, "at most once");
-        let will_run = digest(name, &run.arguments);
-        if needs {
-            assert_eq!(call.approved_digest.as_ref(), Some(&will_run), "exactly what was approved runs");
-        } else {
-            assert_eq!(call.arguments.as_ref(), Some(&run.arguments));
-        }
     }
 
     /// Where and how a command was first recorded.

@@ -126,6 +126,9 @@ impl World {
                 self.compare_snapshots();
             }
         }
+        if self.mortal && (haste, pause & 3) == (haste & 0xf8, 3) {
+            self.crash();
+        }
     }
 
     fn words(&mut self) -> String {
@@ -190,7 +193,7 @@ impl World {
             self.deliver(text("so"));
         }
         for n in 0..calls % 4 {
-            self.deliver(Delta::ToolCall { index: n.into(), id: None, name: of(&TOOLS[..5], tool / 7 + n).into() });
+            self.deliver(Delta::ToolCall { index: n.into(), id: None, name: of(&TOOLS[..6], tool / 7 + n).into() });
             self.deliver(Delta::Arguments { index: n.into(), fragment: format!("{{\"n\":{n}}}") });
         }
         self.deliver(end(FinishReason::ToolCalls));
@@ -199,7 +202,8 @@ impl World {
     fn fail(&mut self, retry: u8, code: u8) {
         let after = |ms| Retry::After(Duration::from_millis(ms));
         let retry = of(&[Retry::Never, Retry::Soon, Retry::Soon, after(0), after(2_000), after(3_600_000)], retry);
-        let code = of(&[FailureCode::UpstreamError, FailureCode::UpstreamTruncated], code);
+        let code =
+            of(&[FailureCode::UpstreamError, FailureCode::UpstreamTruncated, FailureCode::UpstreamRejected], code);
         self.break_upstream(ProviderError { code, message: "broke".into(), retry });
     }
 

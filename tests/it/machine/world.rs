@@ -9,16 +9,18 @@ use serde_json::json;
 use steerage::{
     command::{Command, Receipt, Status},
     env::Millis,
-    event::{Durability, Event},
+    event::{Durability, Event, FailureCode},
     id::{CommandId, Epoch, EventId, Seq},
-    provider::{Delta, ProviderError},
+    provider::{Delta, Prefill, ProviderError},
     session::conversation::{Message, MessageStatus},
-    session::state::{Effect, Input, Limits, Out, Reply, Stamped, State, Ticket, Upstream},
+    session::state::{
+        BYTES_MAX_LEAST, Effect, Input, Limits, OnCrash, Out, RECOVERIES_MAX, Reply, Stamped, State, Ticket, Upstream,
+    },
     spec::{OnDisconnect, SessionSpec, ToolSpec},
     tool::ToolCall,
 };
 
-use super::audit::Audit;
+use super::audit::{Audit, EVENT_BYTES};
 
 /// One session and everything around it.
 pub(crate) struct World {
@@ -39,6 +41,13 @@ pub(crate) struct World {
     pub(crate) said: u64,
     terms: u64,
     limits: Limits,
+    prefill: Prefill,
+    /// Whether its writers die often.
+    pub(crate) mortal: bool,
+    /// The answer as the model means it, while it is known to go on exactly.
+    meant: Option<String>,
+    /// White space that the prompt lacked, which such a model says again.
+    owed: String,
     forgets: bool,
     pub(crate) forgotten: bool,
     pub(crate) trace: bool,
@@ -47,12 +56,13 @@ pub(crate) struct World {
 }
 
 /// The tools of every session here: whose they are and whether they ask.
-pub(crate) const TOOLS: [&str; 6] = ["server_asks", "server", "client", "client_asks", "loose", "nobody"];
+pub(crate) const TOOLS: [&str; 7] = ["server_asks", "server", "client", "client_asks", "loose", "again", "nobody"];
 
 fn tools() -> Vec<ToolSpec> {
     let number = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
     let tool = |name: &str, executor: &str, approval: &str| {
         json!({"name": name, "executor": executor, "approval": approval, "approval_timeout_s": 20, "timeout_s": 30,
+               "idempotent": name == "again",
                "parameters": if name == "loose" { json!({"type": "object"}) } else { number.clone() }})
     };
     let all = json!([
@@ -61,12 +71,13 @@ fn tools() -> Vec<ToolSpec> {
         tool("client", "client", "never"),
         tool("client_asks", "client", "always"),
         tool("loose", "builtin", "always"),
+        tool("again", "builtin", "never"),
     ]);
     serde_json::from_value(all).expect("declarations")
 }
 
-fn upstream() -> Upstream {
-    Upstream { provider: "p".into(), model: "m".into(), demo: false }
+fn upstream(prefill: Prefill) -> Upstream {
+    Upstream { provider: "p".into(), model: "m".into(), demo: false, prefill }
 }
 
 impl World {
@@ -98,11 +109,18 @@ impl World {
             step_max_s: 900,
             pending_max: 3,
             receipts_max: if tight && kind & 1 == 1 { 12 } else { 10_000 },
-            events_max: if tight && kind & 1 == 0 { 1_150 } else { 200_000 },
+            events_max: if tight && kind & 33 == 0 { 1_150 } else { 200_000 },
+            bytes_max: if tight && kind & 33 == 32 { BYTES_MAX_LEAST / 2 + 600_000 } else { u64::MAX },
+            on_crash: if kind >= 224 { OnCrash::Fail } else { OnCrash::Continue },
+        };
+        let prefill = match kind {
+            0..128 | 224.. => Prefill::Yes,
+            128..176 => Prefill::Unknown,
+            176..224 => Prefill::No,
         };
         let mut out = Out::default();
         let audit = Audit::new(&created, kind & 7 == 1);
-        let state = State::create(created, upstream(), limits.clone(), &mut out);
+        let state = State::create(created, upstream(prefill), limits.clone(), &mut out);
         // The audit knows the first event already.
         out.events.clear();
         Self {
@@ -121,6 +139,10 @@ impl World {
             said: 0,
             terms: 1,
             limits,
+            prefill,
+            mortal: kind & 2 == 2,
+            meant: None,
+            owed: String::new(),
             forgets: false,
             forgotten: false,
             trace: false,
@@ -148,7 +170,23 @@ impl World {
     pub(crate) fn deliver(&mut self, delta: Delta) {
         if self.upstream_open {
             self.upstream_open = !matches!(delta, Delta::End { .. });
+            let delta = self.meaning(delta);
             self.step(Input::Delta(delta));
+            let shown = self.state.fold.conversation.growing().map(Message::text).unwrap_or_default();
+            if let (Some(meant), true) = (&self.meant, self.upstream_open) {
+                assert_eq!(shown, *meant, "nothing that the model said is lost or doubled");
+            }
+        }
+    }
+
+    /// What the model says, with the white space before it that its prompt lacked.
+    fn meaning(&mut self, delta: Delta) -> Delta {
+        match (delta, &mut self.meant) {
+            (Delta::Text { text, lossy }, Some(meant)) if !text.is_empty() => {
+                meant.push_str(&text);
+                Delta::Text { text: std::mem::take(&mut self.owed) + &text, lossy }
+            }
+            (delta, _) => delta,
         }
     }
 
@@ -220,6 +258,7 @@ impl World {
                 eprintln!("    {} {:?}", stamped.id, stamped.event);
             }
             self.audit.event(&stamped);
+            self.state.fold.weigh(EVENT_BYTES);
         }
         while let Some(effect) = self.held.pop_front() {
             match effect {
@@ -237,7 +276,7 @@ impl World {
         assert_eq!(fold.tail, self.audit.stored.tail);
         let grows = |m: &Message| m.status == MessageStatus::Streaming;
         let growing = fold.conversation.messages.iter().rev().take(4).filter(|m| grows(m)).count();
-        assert!(growing <= usize::from(self.audit.step_open()), "a message grows while the model speaks");
+        assert!(growing <= usize::from(self.audit.run_open()), "a message grows while its run goes on");
     }
 
     /// The world catches up with what was stored.
@@ -247,6 +286,10 @@ impl World {
                 Effect::OpenUpstream(prompt) => {
                     assert!(!std::mem::replace(&mut self.upstream_open, true), "one at a time");
                     self.audit.judge_prompt(&prompt);
+                    let shown = self.audit.unfinished_text().unwrap_or_default();
+                    let exact = shown.trim_end().is_empty() || (prompt.continues && self.prefill == Prefill::Yes);
+                    self.meant = exact.then(|| shown.to_owned());
+                    self.owed = shown[shown.trim_end().len()..].to_owned();
                 }
                 Effect::StartTool { name, call } => {
                     self.audit.judge_tool(&name, &call);
@@ -306,11 +349,21 @@ impl World {
         (self.upstream_open, self.forgets) = (false, false);
         self.terms += 1;
         let epoch = Epoch::from_random(self.terms);
-        self.state = State::new(self.audit.stored.clone(), upstream(), self.limits.clone());
+        let before = self.audit.stored.clone();
+        self.state = State::new(before.clone(), upstream(self.prefill), self.limits.clone());
         self.state.begin_term(epoch);
-        self.audit.epoch = epoch;
+        (self.audit.epoch, self.audit.taken_over) = (epoch, true);
         self.step(Input::TakenOver);
-        let closed = self.audit.is_closed();
+        let (closed, after) = (self.audit.is_closed(), &self.state.fold);
+        let goes_on = self.limits.on_crash == OnCrash::Continue
+            && (before.run.as_ref().is_some_and(|run| run.recoveries < RECOVERIES_MAX) || self.audit.only_waits());
+        if goes_on && let Some(run) = &before.run {
+            // A step beyond the last one is a limit like any other.
+            let limit = after.last_run.as_ref().is_some_and(|last| last.code == Some(FailureCode::Limit));
+            assert!(limit || after.run.as_ref().map(|run| &run.run_id) == Some(&run.run_id), "the run goes on");
+            assert!(limit || after.open_approvals == before.open_approvals, "approvals survive");
+            assert!(!self.audit.only_waits() || after.tail == before.tail, "what waits goes on without a word");
+        }
         assert!(closed || self.state.fold.run.is_some() || self.state.fold.pending.is_empty(), "what waits goes on");
     }
 

@@ -26,6 +26,10 @@ async fn everything_that_is_answered_is_as_documented() {
     scenes::client_tools(&observer).await;
     scenes::chaos(&observer).await;
     scenes::mistakes(&observer).await;
+    let small = scenes::small();
+    let other = Observer::new(small.client());
+    scenes::losses_and_limits(&other).await;
+    observer.types.borrow_mut().extend(other.types.take());
     notices(&observer).await;
     store_failed(&observer).await;
     sockets(&observer).await;

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use steerage::{
     command::{self, ApprovalScope, CancelMode, Command, CommandKind, IfIdle, IfRunning, Reason, SteerWhen},
     event::{
-        ApprovalOutcome, CloseReason, Durability, Event, FailureCode, FinishReason, Role, ToolFailure, Trigger,
-        WithdrawReason,
+        ApprovalOutcome, CloseReason, Durability, Event, FailureCode, FinishReason, RecoveryMode, Role, SessionLimit,
+        ToolFailure, Trigger, WithdrawReason,
     },
     log::CursorLost,
     registry,
@@ -75,8 +75,10 @@ fn every_word_is_in_the_document_and_the_other_way_round() {
     check("Executor", variants::<Executor>());
     check("FailureCode", variants::<FailureCode>());
     check("FinishReason", variants::<FinishReason>());
+    check("RecoveryMode", variants::<RecoveryMode>());
     check("RejectReason", variants::<Reason>());
     check("Role", variants::<Role>());
+    check("SessionLimit", variants::<SessionLimit>());
     check("SessionState", variants::<SessionState>());
     check("SteerWhen", variants::<SteerWhen>());
     check("ToolFailure", variants::<ToolFailure>());

@@ -62,6 +62,12 @@ pub(super) struct Server {
 }
 
 pub(super) async fn serve(acts: Vec<Act>) -> Server {
+    serve_by(move |_| acts.clone()).await
+}
+
+/// The same, where the request decides.
+pub(super) async fn serve_by(acts: impl Fn(&str) -> Vec<Act> + Send + Sync + 'static) -> Server {
+    let acts = std::sync::Arc::new(acts);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
     let (request_sender, requests) = mpsc::unbounded_channel();
@@ -76,6 +82,7 @@ pub(super) async fn serve(acts: Vec<Act>) -> Server {
                 let Some(request) = read_request(&mut socket).await else {
                     return;
                 };
+                let acts = acts(&request);
                 let _ = request_sender.send(request);
                 if play(&mut socket, acts).await {
                     let _ = closed_sender.send(Instant::now());
@@ -146,7 +153,7 @@ pub(super) fn upstream(url: &str) -> OpenAi {
 
 pub(super) fn prompt() -> Prompt {
     let messages = vec![Message::User("hi".into())];
-    Prompt { model: "m".into(), system: None, messages, tools: Vec::new(), params: Params::default() }
+    Prompt { model: "m".into(), system: None, messages, tools: Vec::new(), params: Params::default(), continues: false }
 }
 
 pub(super) type Items = Vec<Result<Delta, ProviderError>>;

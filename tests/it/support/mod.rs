@@ -3,6 +3,7 @@
 pub(crate) mod broken;
 pub(crate) mod client;
 pub(crate) mod folder;
+pub(crate) mod mortal;
 pub(crate) mod pipe;
 pub(crate) mod script;
 pub(crate) mod server;

@@ -30,6 +30,8 @@ pub(crate) enum Line {
     Fail(ProviderError),
     /// Silence for ever.
     Hang,
+    /// The process of the session is gone: the next request takes the session over.
+    Crash,
 }
 
 /// A whole answer.
@@ -108,6 +110,7 @@ impl Provider for Scripted {
                         tokio::time::sleep(pause).await;
                         continue;
                     }
+                    Line::Crash => panic!("as the script says"),
                     Line::Hang => std::future::pending().await,
                     Line::End(finish_reason) => {
                         yield Ok(Delta::End { finish_reason, usage: None, warning: None });

@@ -3,6 +3,10 @@
 use serde_json::{Value, json};
 
 use super::contract::Observer;
+use crate::support::{
+    TestServer,
+    script::{Line, Scripted, endless, ms},
+};
 
 /// A run that is steered, queued behind, stopped; a session that is deleted while it is read.
 pub(super) async fn story(observer: &Observer) {
@@ -201,4 +205,26 @@ pub(super) async fn mistakes(observer: &Observer) {
         let code = observer.client.request(method, path, &[], b"").await.code();
         observer.codes.borrow_mut().insert(code);
     }
+}
+
+/// A server whose sessions are small, and a model that ends its process.
+pub(super) fn small() -> TestServer {
+    let mut config = steerage::Config::in_memory();
+    config.limits.events_max = 2_000;
+    let mortal = Scripted::new([vec![Line::Say("Aye"), ms(1), Line::Crash], endless(", aye.")]);
+    TestServer::configured(config, |server| server.provider("script", mortal))
+}
+
+/// A run that outlives its process, a session that is nearly full.
+pub(super) async fn losses_and_limits(observer: &Observer) {
+    let session = &observer.create(json!({"model": "script/m", "input": "go"})).await;
+    observer.until(session, |s| s["run"]["recoveries"] == 1 && s["run"]["text"] == "Aye, aye.").await;
+    let log = observer.page(&format!("/v1/sessions/{session}/events")).await;
+    assert!(log["events"].as_array().unwrap().iter().any(|e| e["type"] == "run.recovered" && e["mode"] == "continue"));
+
+    let session = &observer.create(json!({"model": "demo/chaos", "input": "flood"})).await;
+    let full = observer.until(session, |s| s["last_run"]["code"] == "limit").await;
+    let log = observer.page(&format!("/v1/sessions/{session}/events?limit=1000")).await;
+    let near = log["events"].as_array().unwrap().iter().find(|e| e["type"] == "session.near_limit").unwrap().clone();
+    assert_eq!((&near["limit"], &near["used"], &near["max"]), (&json!("events"), &json!(800), &json!(2_000)), "{full}");
 }
