@@ -78,8 +78,9 @@ impl Outside {
     }
 
     /// Complaints of the upstream that it could not tell a session for.
-    pub(crate) fn strays(&mut self) -> Vec<Exchange> {
-        self.exchanges.remove("").unwrap_or_default()
+    pub(crate) fn strays(&mut self) -> Vec<String> {
+        let strays = self.exchanges.remove("").unwrap_or_default();
+        strays.into_iter().filter_map(|exchange| exchange.complaint).collect()
     }
 }
 
@@ -105,9 +106,10 @@ pub(crate) async fn gather(
     let exists = answer.status != 404;
     let mut views = Vec::new();
     if exists {
-        views.push((Door::Poll, pages(server.port, name).await?));
-        views.push((Door::SseHeader, stream(server.port, name).await?));
-        views.push((Door::Ws, socket(server.port, name).await?));
+        let said = |door: Door| move |error: io::Error| io::Error::new(error.kind(), format!("{door:?}: {error}"));
+        views.push((Door::Poll, pages(server.port, name).await.map_err(said(Door::Poll))?));
+        views.push((Door::SseHeader, stream(server.port, name).await.map_err(said(Door::SseHeader))?));
+        views.push((Door::Ws, socket(server.port, name).await.map_err(said(Door::Ws))?));
     }
     let journals = session.journals.lock().expect("no panic while it is held");
     let journals = journals.iter().map(|journal| journal.lock().expect("not held for long").clone()).collect();

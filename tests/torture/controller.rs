@@ -63,7 +63,7 @@ impl Controller {
     }
 
     async fn create(&mut self) -> Option<Arc<Session>> {
-        let name = self.names.pop()?;
+        let (name, oracle) = (self.names.pop()?, self.world().oracle);
         let dice = &mut self.hand.dice;
         let orphan = dice.u32(..8) == 0;
         let session = Session::new(name.clone(), orphan, self.kills);
@@ -82,7 +82,12 @@ impl Controller {
             .collect();
         let mut body = json!({"id": name, "model": "oracle/m", "tools": tools, "metadata": {"n": dice.u32(..)}});
         if orphan || dice.u32(..4) > 0 {
-            body["input"] = json!(say(&name, &session.next_name("t")));
+            let mut turn = session.next_name("t");
+            // Nobody stops an orphan: its answer is one that ends soon.
+            while orphan && !oracle.turn(&name, &turn).is_short() {
+                turn = session.next_name("t");
+            }
+            body["input"] = json!(say(&name, &turn));
         }
         let deed = session.deed("create", name, body);
         let told = self.hand.insist(&session, &deed).await;

@@ -1,11 +1,6 @@
 //! One cycle: load, kills, restarts, quiet, and the check of everything that was seen.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc,
@@ -79,7 +74,8 @@ impl Stage<'_> {
         let mut active = old.clone();
         self.load(number, deaths, old, &mut active, &mut readers, &stop, dice).await?;
 
-        settle::come_to_rest(&world, &active, dice).await;
+        // Controllers speak to sessions of any age: all of them have to come to rest.
+        settle::come_to_rest(&world, &world.sessions(), dice).await;
         settle::ask_again(&world, &world.sessions(), dice, ASKED_AGAIN).await;
         let mut tails = BTreeMap::new();
         for session in &active {
@@ -214,7 +210,7 @@ impl Stage<'_> {
         }
         report.executions += self.outside.take_new_executions();
         for stray in self.outside.strays() {
-            world.complain("R6", "false history", "-", stray.complaint.unwrap_or_default());
+            world.complain("R6", "false history", "-", stray);
         }
         for line in self.complaints.texts(&self.host.log()) {
             if line.contains("panicked at") || line.contains("ERROR") {

@@ -74,6 +74,7 @@ pub(crate) struct Deed {
 
 /// One attempt at a deed.
 #[derive(Clone, Debug)]
+#[expect(dead_code, reason = "which life of the server answered is for whoever reads the evidence")]
 pub(crate) struct Try {
     pub(crate) answered_us: u64,
     pub(crate) incarnation: u32,
@@ -95,11 +96,6 @@ impl Deed {
     /// The answers for good.
     pub(crate) fn answers(&self) -> impl Iterator<Item = &Told> {
         self.tries.iter().map(|one| &one.told).filter(|told| !matches!(told, Told::Nothing(_)))
-    }
-
-    /// Whether it was ever done, as far as its client knows.
-    pub(crate) fn is_done(&self) -> bool {
-        self.answers().any(|told| matches!(told, Told::Done(_)))
     }
 
     /// The first receipt, of a success or of a refusal.
@@ -131,6 +127,7 @@ pub(crate) struct Execution {
 
 /// A line of the upstream's journal.
 #[derive(Clone, Debug, Deserialize)]
+#[expect(dead_code, reason = "status and cut are for whoever reads the evidence")]
 pub(crate) struct Exchange {
     pub(crate) what: String,
     pub(crate) number: u64,

@@ -71,9 +71,7 @@ impl Hand {
         Ok(match (answer.status, answer.json()["code"].as_str()) {
             (201, _) => Told::Done(Value::Null),
             // An earlier try had done it; whether there was one is the checker's question.
-            (409, Some("session_exists")) => {
-                Told::Refused { code: "session_exists".into(), receipt: Value::Null }
-            }
+            (409, Some("session_exists")) => Told::Refused { code: "session_exists".into(), receipt: Value::Null },
             _ => refusal(&answer),
         })
     }
@@ -111,6 +109,11 @@ impl Hand {
         match (&first, &second) {
             (Told::Nothing(_), _) => second,
             (_, Told::Nothing(_)) => first,
+            // The one that was given first says so.
+            (Told::Done(receipt), _) if same(&first, &second) => match receipt["replayed"] == true {
+                true => second,
+                false => first,
+            },
             _ if same(&first, &second) => first,
             _ => {
                 let detail = format!("{id} twice at once was answered {first:?} and {second:?}");

@@ -8,7 +8,6 @@
 #![expect(clippy::disallowed_methods, reason = "the harness runs by the machine's own clock")]
 
 use std::{
-    panic::catch_unwind,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -27,11 +26,13 @@ mod host;
 mod http;
 mod options;
 mod oracle;
+mod plants;
 mod points;
 mod process;
 mod prompt;
 mod reader;
 mod report;
+mod selftest;
 mod server;
 mod settle;
 mod story;
@@ -47,9 +48,6 @@ use oracle::Oracle;
 use process::Role;
 use report::Report;
 use world::World;
-
-/// The harness's own tests: before it judges others it judges itself.
-const TESTS: [&[(&str, fn())]; 4] = [oracle::TESTS, prompt::TESTS, wire::TESTS, check::TESTS];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -87,13 +85,11 @@ fn main() -> ExitCode {
 }
 
 fn proved(options: &Options, runtime: &tokio::runtime::Runtime) -> Result<bool, String> {
-    let mut count = 0;
-    for (name, test) in TESTS.iter().copied().flatten() {
-        catch_unwind(test).map_err(|_| format!("its own test has failed: {name}"))?;
-        count += 1;
+    println!("{} tests of the harness itself passed", selftest::run()?);
+    match &options.plants {
+        Some(names) => plants::run(names, options.seed),
+        None => runtime.block_on(torture(options)),
     }
-    println!("{count} tests of the harness itself passed");
-    runtime.block_on(torture(options))
 }
 
 async fn torture(options: &Options) -> Result<bool, String> {

@@ -13,11 +13,30 @@ pub(crate) const ACT: &str = "act";
 pub(crate) const ACT_IDEM: &str = "act_idem";
 
 /// Words of several alphabets, of one to nine bytes a letter, and what JSON and SSE have to escape.
-const WORDS: [&str; 16] =
-    ["sail", "sjö", "море", "海", "🌊", "rivière", "naïve", "日本語", "κύμα", "बंदर", "👩🏽‍🚀", "\"quote\"", "back\\slash", "{brace}", "data:", "ø"];
+const WORDS: [&str; 16] = [
+    "sail",
+    "sjö",
+    "море",
+    "海",
+    "🌊",
+    "rivière",
+    "naïve",
+    "日本語",
+    "κύμα",
+    "बंदर",
+    "👩🏽‍🚀",
+    "\"quote\"",
+    "back\\slash",
+    "{brace}",
+    "data:",
+    "ø",
+];
 
 /// What stands between words.
 const GAPS: [&str; 8] = [" ", " ", " ", " ", ", ", "\n", ".\n\n", "\u{2028}"];
+
+/// Between two words of an answer that takes seconds.
+const LONG_PACE_US: u64 = 60_000;
 
 /// The source of all answers of one run of the harness.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +70,13 @@ pub(crate) struct Call {
     pub(crate) id: String,
     pub(crate) name: &'static str,
     pub(crate) arguments: Value,
+}
+
+impl Turn {
+    /// Whether it is over soon, if nobody refuses.
+    pub(crate) fn is_short(self) -> bool {
+        self.refusals < 2 && self.pace < Duration::from_micros(LONG_PACE_US)
+    }
 }
 
 impl Answer {
@@ -94,10 +120,12 @@ impl Oracle {
             2..30 => 1,
             _ => 0,
         };
-        let pace = match dice.u32(..10) {
-            0..4 => 0,
-            4..7 => dice.u64(500..3_000),
-            _ => dice.u64(4_000..14_000),
+        let pace = match dice.u32(..100) {
+            0..40 => 0,
+            40..70 => dice.u64(500..3_000),
+            70..96 => dice.u64(4_000..14_000),
+            // Words that are still to come when everybody else has finished.
+            _ => LONG_PACE_US,
         };
         let rounds = match dice.u32(..10) {
             0..7 => 0,
@@ -121,6 +149,7 @@ impl Oracle {
         let length = match () {
             () if calls > 0 && dice.u32(..3) == 0 => 0,
             () if calls > 0 => dice.usize(1..15),
+            () if !plan.is_short() => dice.usize(40..60),
             () if slow => dice.usize(5..50),
             () => dice.usize(1..160),
         };
@@ -165,7 +194,7 @@ pub(crate) fn read(text: &str) -> Option<(&str, &str)> {
 }
 
 /// The oracle's own tests, run when the harness starts.
-pub(crate) const TESTS: &[(&str, fn())] = &[
+pub(crate) const TESTS: &[crate::selftest::Test] = &[
     ("oracle: the same question has the same answer", || {
         let (a, b) = (Oracle { seed: 7 }, Oracle { seed: 8 });
         assert_eq!(a.answer("s", "t", 0), a.answer("s", "t", 0));

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
     time::timeout,
 };
 
@@ -19,6 +19,8 @@ const START_MAX: Duration = Duration::from_secs(30);
 /// A role that runs.
 pub(crate) struct Role {
     child: Child,
+    /// Its standard input, whose end is its end. Held here, because waiting for a child closes the one it holds.
+    _lifeline: ChildStdin,
     pub(crate) port: u16,
 }
 
@@ -60,6 +62,7 @@ impl Role {
             command.env("STEERAGE_CRASH", crash);
         }
         let mut child = command.spawn().map_err(other)?;
+        let lifeline = child.stdin.take().ok_or_else(|| Fault::Other("no input".into()))?;
         let output = child.stdout.take().ok_or_else(|| Fault::Other("no output".into()))?;
         let mut line = String::new();
         let mut reader = BufReader::new(output);
@@ -67,7 +70,7 @@ impl Role {
         match said {
             Ok(Ok(0)) => Err(Fault::Ended(child.wait().await.map_err(other)?)),
             Ok(Ok(_)) => match line.trim().parse() {
-                Ok(port) => Ok(Self { child, port }),
+                Ok(port) => Ok(Self { child, _lifeline: lifeline, port }),
                 Err(_) => Err(Fault::Other(format!("{} said {line:?} in place of its port", args[0]))),
             },
             Ok(Err(error)) => Err(other(error)),

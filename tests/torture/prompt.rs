@@ -102,7 +102,7 @@ fn talk(messages: Value) -> Value {
 }
 
 /// The reader's own tests, run when the harness starts.
-pub(crate) const TESTS: &[(&str, fn())] = &[
+pub(crate) const TESTS: &[crate::selftest::Test] = &[
     ("prompt: a question, its steer and its tools", || {
         let oracle = Oracle { seed: 3 };
         let say = crate::oracle::say;

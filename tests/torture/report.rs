@@ -67,8 +67,16 @@ impl Report {
             }
         }
         println!("events delivered         {}", count(&self.counts.delivered));
-        println!("connections of readers   {}, {} of them cut", count(&self.counts.connections), count(&self.counts.cuts));
-        println!("answers to commands      {}, {} tries without one", count(&self.counts.receipts), count(&self.counts.retries));
+        println!(
+            "connections of readers   {}, {} of them cut",
+            count(&self.counts.connections),
+            count(&self.counts.cuts)
+        );
+        println!(
+            "answers to commands      {}, {} tries without one",
+            count(&self.counts.receipts),
+            count(&self.counts.retries)
+        );
         println!("logs checked             {} with {} events", self.checked_sessions, self.checked_events);
         println!("tool executions          {}", self.executions);
         if !self.recoveries.is_empty() {
@@ -86,7 +94,10 @@ impl Report {
         match self.first_failed {
             None if cycles > 0 => {
                 // Rule of three: what did not happen in n trials has, with 95 %, a rate below 3/n.
-                println!("bound                    fewer than {:.1} % of cycles (3/N, 95 %)", 300.0 / f64::from(cycles));
+                println!(
+                    "bound                    fewer than {:.1} % of cycles (3/N, 95 %)",
+                    300.0 / f64::from(cycles)
+                );
             }
             None => {}
             Some(cycle) => {

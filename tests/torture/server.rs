@@ -80,7 +80,8 @@ pub(crate) async fn run(store: &str, upstream: u16, tools: &Path) -> Result<(), 
     let mut config = Config { store: store.to_owned(), ..Config::default() };
     config.add_upstream(&format!("oracle=http://127.0.0.1:{upstream}/v1")).map_err(|error| error.to_string())?;
     let act = |name, idempotent| Act { name, idempotent, file: tools.to_owned() };
-    let server = Server::new(config).map_err(|error| error.to_string())?.tool(act(ACT, false)).tool(act(ACT_IDEM, true));
+    let server =
+        Server::new(config).map_err(|error| error.to_string())?.tool(act(ACT, false)).tool(act(ACT_IDEM, true));
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
     let port = listener.local_addr().map_err(|error| error.to_string())?.port();
     let listener = axum::serve::ListenerExt::tap_io(listener, |socket| {

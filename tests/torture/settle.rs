@@ -20,7 +20,7 @@ use crate::{
 /// Every open run is resolved so long after the last kill.
 const RESOLVED_MAX: Duration = Duration::from_secs(10);
 /// After this what runs is stopped, so that a cycle is short; it is no violation.
-const PATIENCE: Duration = Duration::from_millis(1_500);
+const PATIENCE: Duration = Duration::from_millis(800);
 /// How long a reader may take to the tail of a log that no longer grows.
 const ASLEEP_AFTER: Duration = Duration::from_secs(8);
 
@@ -99,8 +99,7 @@ async fn approvals(world: &World, session: &Session) -> Vec<Value> {
 pub(crate) async fn wake_everyone(world: &Arc<World>, sessions: &[Arc<Session>], tails: &BTreeMap<String, u64>) {
     let began = Instant::now();
     let behind = |session: &&Arc<Session>| -> Vec<String> {
-        let journals: Vec<Arc<Mutex<Journal>>> =
-            session.journals.lock().expect("no panic while it is held").clone();
+        let journals: Vec<Arc<Mutex<Journal>>> = session.journals.lock().expect("no panic while it is held").clone();
         let lagging = |journal: &Arc<Mutex<Journal>>| {
             let journal = journal.lock().expect("no panic while a journal is held");
             let there = match tails.get(&session.name) {

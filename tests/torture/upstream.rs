@@ -50,8 +50,7 @@ struct Exchange {
 pub(crate) async fn run(seed: u64, journal: &Path) -> Result<(), String> {
     let file = std::fs::OpenOptions::new().create(true).append(true).open(journal);
     let file = file.map_err(|error| format!("{}: {error}", journal.display()))?;
-    let upstream =
-        Arc::new(Upstream { oracle: Oracle { seed }, journal: Mutex::new(file), refused: Mutex::default() });
+    let upstream = Arc::new(Upstream { oracle: Oracle { seed }, journal: Mutex::new(file), refused: Mutex::default() });
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
     println!("{}", listener.local_addr().map_err(|error| error.to_string())?.port());
     let tracker = TaskTracker::new();

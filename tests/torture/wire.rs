@@ -156,7 +156,7 @@ pub(crate) struct Page<'a> {
 }
 
 /// The parsers' own tests, run when the harness starts.
-pub(crate) const TESTS: &[(&str, fn())] = &[
+pub(crate) const TESTS: &[crate::selftest::Test] = &[
     ("wire: a stream cut anywhere gives the same events", || {
         let raw = "retry: 5\n: hello\n\nid: a.1\nevent: x\ndata: {\"é\":1}\n\nid: a.2\n\n:\n\nevent: n\ndata: {}\n\nid: a.3\nda";
         let whole = Sse::default().feed(raw.as_bytes());
@@ -183,7 +183,16 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
             let text = "x".repeat(size);
             let sent = masked(&text);
             let head = sent.len() - size - 4;
-            assert_eq!(head, if size < 126 { 2 } else if size < 65_536 { 4 } else { 10 });
+            assert_eq!(
+                head,
+                if size < 126 {
+                    2
+                } else if size < 65_536 {
+                    4
+                } else {
+                    10
+                }
+            );
             let mut raw = sent[..head].to_vec();
             raw[1] &= 0x7f;
             raw.extend(text.bytes());

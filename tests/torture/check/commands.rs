@@ -150,9 +150,8 @@ fn effects(log: &[Event], deed: &Deed, applied: bool, findings: &mut Findings<'_
     if deed.kind == "approve" || deed.kind == "deny" {
         let approval = deed.body["approval_id"].as_str().unwrap_or_default();
         let outcome = if deed.kind == "approve" { "approved" } else { "denied" };
-        let resolved = log.iter().find(|event| {
-            event.kind == "approval.resolved" && event.text("approval_id") == approval
-        });
+        let resolved =
+            log.iter().find(|event| event.kind == "approval.resolved" && event.text("approval_id") == approval);
         let right = |event: &Event| event.value["outcome"] == outcome && fits(event, deed);
         findings.unless(!applied || resolved.is_some_and(right), "R5", "effect lost", || {
             format!("{} {} was applied, and {approval} is {resolved:?}", deed.kind, deed.id)

@@ -34,7 +34,11 @@ fn one_history(case: &Case, log: &[Event], findings: &mut Findings<'_>) {
         if view != first {
             let at = view.iter().zip(first).take_while(|(a, b)| a == b).count();
             let lengths = (first.len(), view.len());
-            findings.add("R2", "doors differ", format!("{first_door:?} and {door:?} from {at} on, lengths {lengths:?}"));
+            findings.add(
+                "R2",
+                "doors differ",
+                format!("{first_door:?} and {door:?} from {at} on, lengths {lengths:?}"),
+            );
         }
     }
     let mut epochs: Vec<&str> = Vec::new();
@@ -76,7 +80,12 @@ fn follow(case: &Case, journal: &Journal, wanted_gone: bool, known: &mut Known, 
             Entry::Begin { seq } => at = Some(*seq),
             Entry::CaughtUp { seq } => {
                 if at.is_some_and(|at| at != *seq) {
-                    say(findings, "R2", "caught up with what", format!("line {line}: caught up with {seq}, has {at:?}"));
+                    say(
+                        findings,
+                        "R2",
+                        "caught up with what",
+                        format!("line {line}: caught up with {seq}, has {at:?}"),
+                    );
                 }
             }
             // No loss is legal here: a kill takes nothing from a store that survives it.
@@ -111,7 +120,9 @@ fn follow(case: &Case, journal: &Journal, wanted_gone: bool, known: &mut Known, 
                     None if !case.exists => {
                         known.insert(*seq, (id.clone(), *print));
                     }
-                    None => say(findings, "R1", "event lost", format!("line {line}: {id} was shown, is not in the log")),
+                    None => {
+                        say(findings, "R1", "event lost", format!("line {line}: {id} was shown, is not in the log"))
+                    }
                 }
             }
         }

@@ -10,7 +10,10 @@ use crate::{
 };
 
 /// How long after a stop was acknowledged the upstream may still see its connection open.
-const CLOSE_MAX_US: u64 = 1_000_000;
+const CLOSE_MAX_US: u64 = 500_000;
+/// How late the upstream may come to a connection that was made before: its clock starts when it reads the request. Less
+/// than the shortest pause before another attempt at a model call.
+const ACCEPT_MAX_US: u64 = 300_000;
 
 pub(super) fn check(case: &Case, log: &[Event], findings: &mut Findings<'_>) {
     endings(log, findings);
@@ -70,11 +73,10 @@ fn failed(case: &Case, log: &[Event], event: &Event, findings: &mut Findings<'_>
 /// When a stop has been acknowledged, the upstream has seen its connection close, and sees no other.
 fn closed(case: &Case, log: &[Event], cancelled: &Event, answered_us: u64, findings: &mut Findings<'_>) {
     let Some((_, turn)) = turn_at(log, cancelled.seq) else { return };
-    let of_turn = |what: &'static str| {
-        case.exchanges.iter().filter(move |e| e.what == what && e.turn.as_deref() == Some(turn))
-    };
+    let of_turn =
+        |what: &'static str| case.exchanges.iter().filter(move |e| e.what == what && e.turn.as_deref() == Some(turn));
     for open in of_turn("open") {
-        findings.unless(open.at_us <= answered_us, "R7", "asked again", || {
+        findings.unless(open.at_us <= answered_us + ACCEPT_MAX_US, "R7", "asked again", || {
             format!("turn {turn} was asked for {} µs after its stop was acknowledged", open.at_us - answered_us)
         });
         let close = of_turn("close").find(|close| close.number == open.number);

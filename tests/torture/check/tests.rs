@@ -161,7 +161,8 @@ fn good() -> Case {
 fn refold(case: &mut Case) {
     let log = story::events(case);
     let view = |m: story::Message| {
-        let mut content = vec![json!({"type": "text", "text": m.text}), json!({"type": "reasoning", "text": m.reasoning})];
+        let mut content =
+            vec![json!({"type": "text", "text": m.text}), json!({"type": "reasoning", "text": m.reasoning})];
         content.extend(m.calls.iter().map(|call| json!({"type": "tool_call", "call_id": call})));
         json!({"message_id": m.message_id, "role": m.role, "content": content})
     };
@@ -249,7 +250,7 @@ const WRONGS: &[Wrong] = &[
         });
     }),
     ("R7", "upstream open", |case| drop(case.exchanges.pop())),
-    ("R7", "asked again", |case| case.exchanges[0].at_us = 5_000),
+    ("R7", "asked again", |case| case.exchanges[0].at_us = 400_000),
     ("R8", "two endings", |case| {
         rewrite(case, |events| {
             let end = events[at(events, "run.completed")].clone();
@@ -322,7 +323,7 @@ const WRONGS: &[Wrong] = &[
     ("fold", "listed otherwise", |case| case.listed.clear()),
 ];
 
-pub(crate) const TESTS: &[(&str, fn())] = &[
+pub(crate) const TESTS: &[crate::selftest::Test] = &[
     ("checker: a good session passes", || {
         let found = check(&good());
         assert!(found.is_empty(), "{found:#?}");

@@ -42,12 +42,8 @@ pub(super) fn check(case: &Case, log: &[Event], findings: &mut Findings<'_>) {
                 });
                 (walk.turn, walk.round) = (turn, 0);
             }
-            "step.started" => {
-                // An attempt that showed something is continued; the next one begins with what it left.
-                if !walk.step.open {
-                    walk.step = Step { open: true, ..Step::default() };
-                }
-            }
+            // An attempt that showed something is continued: the next one begins with what it left.
+            "step.started" if !walk.step.open => walk.step = Step { open: true, ..Step::default() },
             "text.started" | "reasoning.started" | "tool_call.started" => begun(&mut walk, event, findings),
             "text.delta" | "reasoning.delta" => said(&mut walk, event, findings),
             "text.ended" | "reasoning.ended" => walk.block = None,
@@ -68,9 +64,8 @@ fn begun<'a>(walk: &mut Walk<'a>, event: &'a Event, findings: &mut Findings<'_>)
     let block = event.value["block"].as_u64().unwrap_or_default();
     let due = walk.last_block + 1;
     findings.unless(block == due, "text", "blocks", || format!("at {}: block {block}, {due} was due", event.seq));
-    findings.unless(walk.block.is_none(), "text", "blocks", || {
-        format!("at {}: {:?} has not ended", event.seq, walk.block)
-    });
+    findings
+        .unless(walk.block.is_none(), "text", "blocks", || format!("at {}: {:?} has not ended", event.seq, walk.block));
     walk.last_block = block;
     walk.block = match event.kind.as_str() {
         "text.started" => Some((block, "text.delta")),
