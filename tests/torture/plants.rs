@@ -92,6 +92,7 @@ pub(crate) fn run(names: &[String], seed: u64) -> Result<bool, String> {
 /// that only what changed is compiled.
 fn build(home: &Path, edits: &[Edit]) -> Result<PathBuf, String> {
     let source = home.join("source");
+    fs::create_dir_all(&source).map_err(|error| format!("{}: {error}", source.display()))?;
     for name in NEEDED {
         copy(&root().join(name), &source.join(name), edits)?;
     }
