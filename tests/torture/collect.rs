@@ -84,12 +84,21 @@ impl Outside {
     }
 }
 
-/// The newest position of a session; `None` when there is no such session.
+/// The newest position of a session that somebody reads; `None` when there is no such session. Asked as a reader asks:
+/// whatever goes through the session's task could wake one that has fallen asleep.
 pub(crate) async fn tail(world: &World, session: &Session) -> Option<u64> {
     let server = world.up().await;
-    let path = format!("/v1/sessions/{}", session.name);
-    let answer = http::call(server.port, "GET", &path, None).await.ok()?;
-    answer.json()["last_event_id"].as_str()?.split_once('.')?.1.parse().ok()
+    let (mut after, _) = session.known().last?;
+    loop {
+        let path = format!("/v1/sessions/{}/events?after={after}", session.name);
+        let answer = http::call(server.port, "GET", &path, None).await.ok()?;
+        let page: Page<'_> = serde_json::from_slice(&answer.body).ok()?;
+        let last = page.last_event_id?;
+        if page.caught_up {
+            return last.split_once('.')?.1.parse().ok();
+        }
+        last.clone_into(&mut after);
+    }
 }
 
 /// Everything about one session, now that it rests.

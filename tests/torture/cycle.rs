@@ -76,12 +76,12 @@ impl Stage<'_> {
 
         // Controllers speak to sessions of any age: all of them have to come to rest.
         settle::come_to_rest(&world, &world.sessions(), dice).await;
-        settle::ask_again(&world, &world.sessions(), dice, ASKED_AGAIN).await;
         let mut tails = BTreeMap::new();
         for session in &active {
             tails.extend(tail(&world, session).await.map(|tail| (session.name.clone(), tail)));
         }
         settle::wake_everyone(&world, &active, &tails).await;
+        settle::ask_again(&world, &world.sessions(), dice, ASKED_AGAIN).await;
         stop.cancel();
         while let Some(ended) = readers.join_next().await {
             note_panic(&world, ended);

@@ -269,7 +269,7 @@ impl Reader {
             let mut path = format!("/v1/sessions/{}/events{}", self.session.name, self.query(false));
             // Who has no place yet asks for one, and does not wait for an event that may never come.
             if self.cursor.is_some() || self.from == "start" {
-                path += &format!("&wait_s={}", self.dice.u32(4..9));
+                path += &format!("&wait_s={}", self.dice.u32(8..12));
             }
             if self.dice.bool() {
                 path += &format!("&limit={}", self.dice.u32(1..60));

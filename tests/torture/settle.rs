@@ -21,8 +21,9 @@ use crate::{
 const RESOLVED_MAX: Duration = Duration::from_secs(10);
 /// After this what runs is stopped, so that a cycle is short; it is no violation.
 const PATIENCE: Duration = Duration::from_millis(800);
-/// How long a reader may take to the tail of a log that no longer grows.
-const ASLEEP_AFTER: Duration = Duration::from_secs(8);
+/// How long a reader may take to the tail of a log that no longer grows. Shorter than the time after which a heartbeat
+/// or the end of a long-poll would wake one that has slept through the last event.
+const ASLEEP_AFTER: Duration = Duration::from_secs(4);
 
 /// Every session's entries in the list.
 pub(crate) async fn list(world: &World) -> BTreeMap<String, Vec<Value>> {
