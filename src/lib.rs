@@ -5,6 +5,7 @@
 //! `tests/it/tidy.rs` enforces it.
 
 // Words, each knowing only those before it.
+pub mod crash;
 pub mod digest;
 pub mod id;
 pub mod spec;

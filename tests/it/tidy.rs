@@ -11,7 +11,7 @@ const LINES_MAX: usize = 500;
 
 /// The floors, lowest first; a file imports lower floors and its own folder, never its siblings.
 const FLOORS: [&[&str]; 11] = [
-    &["digest", "id", "spec"],
+    &["crash", "digest", "id", "spec"],
     &["command", "env"],
     &["event"],
     &["fetch", "frame", "sse"],

@@ -1,0 +1,151 @@
+//! The server's lives: started on its directory, killed, started again.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    points::{POINTS, Tally},
+    process::{Fault, Role},
+    world::{Incarnation, World},
+};
+
+/// When the server dies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Death {
+    /// After so long.
+    After(Duration),
+    /// When readers have got so many bytes.
+    Bytes(i64),
+    /// At the so-manieth passing of a point.
+    Point(&'static str, u32),
+}
+
+impl Death {
+    /// One of the three; every other one at a point, where there are points.
+    pub(crate) fn choose(dice: &mut fastrand::Rng, load: Duration, points: bool) -> Self {
+        match dice.u32(..4) {
+            0 | 1 if points => {
+                let (name, passes) = POINTS[dice.usize(..POINTS.len())];
+                // Early passings are as interesting as late ones, and more surely reached.
+                let most = if dice.bool() { passes } else { passes.div_ceil(8) };
+                Self::Point(name, dice.u32(1..=most))
+            }
+            2 => Self::Bytes(dice.i64(1_000..300_000)),
+            _ => Self::After(load.mul_f32(dice.f32())),
+        }
+    }
+
+    fn point(self) -> Option<(&'static str, String)> {
+        match self {
+            Self::Point(name, passes) => Some((name, format!("{name}:{passes}"))),
+            _ => None,
+        }
+    }
+}
+
+/// The server of one directory.
+pub(crate) struct Host {
+    pub(crate) world: Arc<World>,
+    pub(crate) directory: PathBuf,
+    store: String,
+    upstream: u16,
+    role: Option<Role>,
+    /// The point at which the present life is to end.
+    armed: Option<&'static str>,
+    number: u32,
+    pub(crate) kills: u32,
+    pub(crate) tally: Tally,
+}
+
+impl Host {
+    /// `store` is `memory` or `disk`; the disk is below `directory`.
+    pub(crate) fn new(world: Arc<World>, directory: PathBuf, store: &str, upstream: u16) -> Self {
+        let store = match store {
+            "disk" => format!("disk:{}", directory.join("store").display()),
+            other => other.to_owned(),
+        };
+        let (role, armed, tally) = (None, None, Tally::default());
+        Self { world, directory, store, upstream, role, armed, number: 0, kills: 0, tally }
+    }
+
+    /// Where the server's complaints are.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.directory.join("server.log")
+    }
+
+    /// Where its tools write down what they did.
+    pub(crate) fn tools(&self) -> PathBuf {
+        self.directory.join("tools.jsonl")
+    }
+
+    /// Starts the next life. One that ends at its point while it starts is followed by one without.
+    pub(crate) async fn start(&mut self, death: Option<Death>) -> Result<(), String> {
+        let mut point = death.and_then(Death::point);
+        loop {
+            let args = ["server", &self.store, &self.upstream.to_string(), &self.tools().display().to_string()];
+            let args = args.map(str::to_owned);
+            if let Some((name, _)) = &point {
+                self.tally.armed(name);
+            }
+            match Role::start(&args, point.as_ref().map(|(_, text)| text.as_str()), &self.log()).await {
+                Ok(role) => {
+                    self.number += 1;
+                    self.world.moved(Some(Incarnation { port: role.port, number: self.number }));
+                    self.role = Some(role);
+                    self.armed = point.map(|(name, _)| name);
+                    return Ok(());
+                }
+                Err(Fault::Ended(_)) if point.is_some() => {
+                    self.kills += 1;
+                    self.tally.reached(point.take().map_or("", |(name, _)| name));
+                }
+                Err(fault) => return Err(format!("the server {fault}; see {}", self.log().display())),
+            }
+        }
+    }
+
+    /// Lives until its death is due, at the latest until `end`, and dies.
+    pub(crate) async fn die(&mut self, death: Death, end: Instant) {
+        let Some(mut role) = self.role.take() else { return };
+        let by_itself = match death {
+            Death::After(after) => tokio::time::timeout(after, role.ended()).await.is_ok(),
+            Death::Bytes(bytes) => {
+                self.world.light_fuse(bytes);
+                let burnt = self.world.fuse_burnt.notified();
+                tokio::select! {
+                    _ = role.ended() => true,
+                    () = burnt => false,
+                    () = tokio::time::sleep_until(end) => false,
+                }
+            }
+            Death::Point(..) => tokio::time::timeout_at(end, role.ended()).await.is_ok(),
+        };
+        self.world.moved(None);
+        role.kill().await;
+        self.world.note_kill();
+        self.kills += 1;
+        match (self.armed.take(), by_itself) {
+            (Some(point), true) => self.tally.reached(point),
+            (None, true) => self.world.complain("R18", "died by itself", "-", "see the server's log".into()),
+            (_, false) => {}
+        }
+    }
+
+    /// Dies now, and lives again after a moment.
+    pub(crate) async fn restart(&mut self, death: Option<Death>, pause: Duration) -> Result<(), String> {
+        if self.role.is_some() {
+            self.die(Death::After(Duration::ZERO), Instant::now()).await;
+        }
+        sleep(pause).await;
+        self.start(death).await
+    }
+
+    /// Ends for good.
+    pub(crate) async fn stop(&mut self) {
+        self.world.moved(None);
+        if let Some(mut role) = self.role.take() {
+            role.kill().await;
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Role `server`: the library in a process of its own, with the oracle as its model server and two tools that write
+//! down every real execution before they answer.
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+use steerage::{
+    Config, Server,
+    spec::{ApprovalPolicy, Executor, ToolSpec},
+    tool::{Tool, ToolCall},
+};
+use tokio::{net::TcpListener, time::sleep};
+
+use crate::{
+    canon::digest,
+    oracle::{ACT, ACT_IDEM, output},
+};
+
+/// Longest pause of a tool before and after it acts.
+const PAUSE_MAX_US: u64 = 25_000;
+
+/// A tool whose effect is a line in a file.
+struct Act {
+    name: &'static str,
+    idempotent: bool,
+    file: PathBuf,
+}
+
+impl Tool for Act {
+    fn spec(&self) -> ToolSpec {
+        ToolSpec {
+            name: self.name.into(),
+            description: "Does what its key says.".into(),
+            parameters: json!({
+                "type": "object",
+                "properties": {"key": {"type": "string"}, "n": {"type": "integer"}},
+                "required": ["key", "n"],
+                "additionalProperties": false,
+            }),
+            executor: Executor::Builtin,
+            approval: Some(ApprovalPolicy::Always),
+            approval_timeout_s: None,
+            timeout_s: None,
+            idempotent: self.idempotent,
+        }
+    }
+
+    fn run(&self, call: ToolCall) -> BoxFuture<'static, Result<Value, String>> {
+        let (file, name) = (self.file.clone(), self.name);
+        Box::pin(async move {
+            let pause = || Duration::from_micros(fastrand::u64(..PAUSE_MAX_US));
+            sleep(pause()).await;
+            let result = output(&call.arguments);
+            let line = json!({
+                "call_id": call.call_id.as_str(), "attempt": call.attempt, "tool": name,
+                "key": call.arguments["key"], "digest": digest(name, &call.arguments),
+            });
+            let written = tokio::task::spawn_blocking(move || act(&file, &line)).await;
+            written.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+            sleep(pause()).await;
+            Ok(result)
+        })
+    }
+}
+
+/// The effect itself: done when the disk has it.
+fn act(file: &Path, line: &Value) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(file)?;
+    file.write_all(format!("{line}\n").as_bytes())?;
+    file.sync_data()
+}
+
+/// Serves until the process is killed. Prints its port.
+pub(crate) async fn run(store: &str, upstream: u16, tools: &Path) -> Result<(), String> {
+    let mut config = Config { store: store.to_owned(), ..Config::default() };
+    config.add_upstream(&format!("oracle=http://127.0.0.1:{upstream}/v1")).map_err(|error| error.to_string())?;
+    let act = |name, idempotent| Act { name, idempotent, file: tools.to_owned() };
+    let server =
+        Server::new(config).map_err(|error| error.to_string())?.tool(act(ACT, false)).tool(act(ACT_IDEM, true));
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
+    let port = listener.local_addr().map_err(|error| error.to_string())?.port();
+    let listener = axum::serve::ListenerExt::tap_io(listener, |socket| {
+        let _latency_only = socket.set_nodelay(true);
+    });
+    println!("{port}");
+    server.serve(listener, std::future::pending()).await.map(drop).map_err(|error| error.to_string())
+}
