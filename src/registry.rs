@@ -268,6 +268,9 @@ impl Registry {
                     Some(fold) => fold.apply(record.id, at, &record.event),
                     None => fold = Fold::begin(record.id, at, &record.event),
                 }
+                if let Some(fold) = &mut fold {
+                    fold.weigh(frame.size() as u64);
+                }
             }
         }
         Ok(fold)

@@ -26,6 +26,8 @@ use super::{
     view::SessionState,
 };
 use crate::{
+    command::CommandKind,
+    crash,
     env::{Env, Millis},
     event::{Event, FailureCode},
     frame::Encoder,
@@ -145,6 +147,7 @@ impl Task {
         if state.fold.run.is_none() && out.events.is_empty() {
             log.rest();
         }
+        crash::point("recover.before_append");
         Self::start(key, state, out, log, tail, term + 1, world)
     }
 
@@ -203,7 +206,10 @@ impl Task {
                 }
                 Woken::Request(Some(request)) => self.request(*request),
                 Woken::Request(None) => break,
-                Woken::ToolDone(call_id, result) => self.step(Input::ToolDone { call_id, result }),
+                Woken::ToolDone(call_id, result) => {
+                    crash::point("tool.before_result");
+                    self.step(Input::ToolDone { call_id, result });
+                }
                 Woken::Delta(delta) => self.deltas(delta).await,
                 Woken::Timer => {
                     self.timer_at = None;
@@ -279,6 +285,9 @@ impl Task {
         for Stamped { id, at, event } in &events {
             only_deltas &= event.is_delta();
             binding |= event.is_binding();
+            if matches!(event, Event::RunCancelled { .. }) {
+                crash::point("cancel.before_store");
+            }
             if matches!(event, Event::RunStarted { .. }) {
                 run_begins_after = Some(Seq(id.seq.0 - 1));
             }
@@ -323,6 +332,7 @@ impl Task {
             && log.event_id(first.seq()).is_none_or(|id| id.epoch != *epoch)
         {
             log.begin_term(*epoch, *begins);
+            crash::point("recover.after_append");
         }
         log.publish(batch.frames, batch.resting);
         if let Some(seq) = batch.run_begins_after {
@@ -339,8 +349,16 @@ impl Task {
     async fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::OpenUpstream(prompt) => self.upstream = Some(self.world.provider.stream(*prompt)),
-            Effect::StartTool { name, call } => self.start_tool(&name, call),
+            Effect::StartTool { name, call } => {
+                crash::point("tool.after_start_record");
+                self.start_tool(&name, call);
+                crash::point("tool.after_dispatch");
+            }
             Effect::Reply(ticket, reply) => {
+                if matches!(&reply, Reply::Receipt(receipt) if receipt.kind == CommandKind::Cancel) {
+                    crash::point("cancel.after_store");
+                }
+                crash::point("ack.before_send");
                 if let Some(waiting) = self.tickets.remove(&ticket) {
                     let _gave_up = waiting.send(reply);
                 }

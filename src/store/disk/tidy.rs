@@ -19,7 +19,7 @@ use super::{
     chunk::{self, CHUNK_BYTES},
     write::Writer,
 };
-use crate::{frame::Frame, id::SessionKey};
+use crate::{crash, frame::Frame, id::SessionKey};
 
 /// How long what is ripe waits for more of its kind: one transaction makes many chunks.
 const CHUNKS_EVERY: Duration = Duration::from_millis(100);
@@ -192,7 +192,9 @@ fn make_chunks(writer: &mut Writer, chosen: impl Fn(&SessionKey, &super::tails::
         }
     }
     transaction.prepare_cached("DELETE FROM journal WHERE n < ?")?.execute([needed_from])?;
+    crash::point("chunk.before_commit");
     transaction.commit()?;
+    crash::point("chunk.after_commit");
     writer.journal.forget_before(needed_from);
     let mut tails = writer.shared.tails.lock();
     found.iter().for_each(|(key, ..)| drop(tails.remove(key)));
@@ -231,8 +233,10 @@ impl Checkpoint {
         let (file, done) = (file.to_owned(), Arc::new(AtomicBool::new(false)));
         let told = done.clone();
         let copy = move || {
+            crash::point("checkpoint.before");
             let result = Connection::open(file)
                 .and_then(|connection| connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
+            crash::point("checkpoint.after");
             told.store(true, Ordering::Release);
             result
         };

@@ -20,6 +20,7 @@ use super::{
     tidy::Tidy,
 };
 use crate::{
+    crash,
     env::Millis,
     event::Durability,
     frame::Frame,
@@ -123,6 +124,7 @@ impl Writer {
         match self.write(operations, &mut answers) {
             Ok(drafts) => {
                 self.remember(drafts);
+                crash::point("append.before_reply");
                 answers.into_iter().for_each(|(reply, result)| answer(reply, result));
             }
             Err(error) => {
@@ -155,6 +157,7 @@ impl Writer {
             changes.push(change);
             answers.push((reply, Ok(())));
         }
+        crash::point("append.before_write");
         self.sync(syncs)?;
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut drafts = Drafts::new();
@@ -170,7 +173,15 @@ impl Writer {
             self.connection.prepare_cached("INSERT INTO journal (n, data) VALUES (?, ?)")?.execute((n, &data))?;
             self.journal.push(n, data.len());
         }
+        let deletes = drafts.values().flatten().any(|draft| draft.deleted);
+        if deletes {
+            crash::point("delete.before_commit");
+        }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
+        crash::point("append.after_write");
+        if deletes {
+            crash::point("delete.after_commit");
+        }
         Ok(drafts)
     }
 
