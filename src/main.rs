@@ -138,6 +138,10 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
             tracing::warn!(count, "stopped, generations were cut");
             Ok(ExitCode::SUCCESS)
         }
+        Ok(Drained::HandedOver(count)) => {
+            tracing::info!(count, "stopped, generations that were running go on at the next start");
+            Ok(ExitCode::SUCCESS)
+        }
         Err(error) => Err(format!("cannot serve: {error}")),
     }
 }

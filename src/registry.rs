@@ -16,14 +16,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     env::Env,
-    event::{Event, Record, Role},
+    event::{Durability, Event, Record, Role},
     id::{EventId, Seq, SessionId, SessionKey, Tenant},
     provider::{Model, ProviderError, Providers},
     session::{
         Handle,
         fold::Fold,
         read_only::ReadOnly,
-        state::{Limits, Stamped, Upstream},
+        state::{Limits, OnCrash, Stamped, Upstream},
         task::{Task, World},
         view::{SessionState, Summary},
     },
@@ -426,10 +426,17 @@ impl Registry {
         self.live().len()
     }
 
-    /// Ends every run that still runs, and waits for the tasks to have written so.
+    /// Whether a run that this process leaves open is taken up by the next one.
+    pub fn hands_over(&self) -> bool {
+        self.store.durability() != Durability::Memory && self.config.session.on_crash == OnCrash::Continue
+    }
+
+    /// Ends every run that still runs, unless it is handed over, and waits until everything is stored.
     pub async fn shut_down(&self) {
         let handles: Vec<_> = self.live().values().cloned().collect();
-        futures_util::future::join_all(handles.iter().map(Handle::shut_down)).await;
+        if !self.hands_over() {
+            futures_util::future::join_all(handles.iter().map(Handle::shut_down)).await;
+        }
         // Whatever was asked before a snapshot is stored when it is answered.
         let stored = handles.iter().map(Handle::snapshot);
         let _ended_already = futures_util::future::join_all(stored).await;

@@ -47,6 +47,8 @@ pub enum Drained {
     Whole,
     /// So many were still running when the grace was over; each has its `run.failed`.
     Cut(usize),
+    /// So many were still running when the grace was over; each goes on when a server is started on the same store.
+    HandedOver(usize),
 }
 
 impl Server {
@@ -178,7 +180,8 @@ pub struct Running {
 
 impl Running {
     /// Drains: new sessions are refused, readers are told to come back, running generations may finish within the
-    /// grace, the rest get their end. When this returns, every session's last word is stored.
+    /// grace, the rest get their end, or are left to the next start where the store keeps them. When this returns, every
+    /// session's last word is stored.
     pub async fn stop(&self) -> Drained {
         self.stopping.cancel();
         let quiet = async {
@@ -188,6 +191,7 @@ impl Running {
         };
         let drained = match timeout(self.grace, quiet).await {
             Ok(()) => Drained::Whole,
+            Err(_) if self.registry.hands_over() => Drained::HandedOver(self.registry.running()),
             Err(_) => Drained::Cut(self.registry.running()),
         };
         self.registry.shut_down().await;

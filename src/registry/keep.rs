@@ -56,6 +56,9 @@ impl Registry {
         };
         let absent = |key: &SessionKey| !hopeless.contains(key) && self.find_live(key).is_none();
         let due: Vec<_> = due.into_iter().filter(absent).collect();
+        if !due.is_empty() {
+            tracing::info!(sessions = due.len(), "taking up sessions that have something to do");
+        }
         for some in due.chunks(OPENED_AT_ONCE) {
             let opened = futures_util::future::join_all(some.iter().map(|key| self.open(key))).await;
             for (key, opened) in some.iter().zip(opened) {

@@ -19,6 +19,7 @@ mod openapi;
 mod provider;
 mod real_model;
 mod recovery;
+mod restart;
 mod resume;
 mod sim;
 mod stores;

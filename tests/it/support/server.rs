@@ -42,6 +42,11 @@ impl TestServer {
         Client::new(self.dialer.clone())
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.is_finished()
+    }
+
     /// Drains it.
     pub(crate) async fn stop(mut self) -> Drained {
         drop(self.stop.take());
