@@ -155,13 +155,24 @@ async fn the_documented_queries_answer_while_the_server_runs() {
         let rows: Result<Vec<_>, _> = rows.unwrap().collect();
         assert!(!rows.unwrap_or_else(|error| panic!("{query}: {error}")).is_empty(), "{query}");
     }
+    // The documented backup, while the server runs.
+    let backup = Folder::new();
+    std::fs::create_dir_all(backup.path()).unwrap();
+    let copy = DiskStore::file(backup.path());
+    connection.execute("VACUUM INTO ?", [copy.to_str().unwrap()]).unwrap();
+    store.append(append("a", 401..=402)).await.unwrap();
+    assert_eq!(operate::check(backup.path()).unwrap().problems, [""; 0]);
+    let restored = open(backup.path());
+    assert_eq!(read(&restored, "a").await.unwrap(), frames(1..=400));
+    restored.append(append("a", 401..=401)).await.unwrap();
+    assert!(backup.path().join("steerage.sqlite-wal").exists(), "it is as any other store again");
     let dumped = |only: Option<&SessionKey>| {
         let mut out = Vec::new();
         operate::dump(folder.path(), only, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).collect::<Vec<_>>()
     };
-    assert_eq!(dumped(None).len(), 800);
+    assert_eq!(dumped(None).len(), 802);
     let only = dumped(Some(&key("b")));
     assert_eq!(
         (only.len(), only[399]["session"].as_str(), only[399]["seq"].as_u64()),

@@ -35,6 +35,8 @@ struct Inner {
     /// One of them must not wait for company.
     urgent: bool,
     closed: bool,
+    /// Nobody will take anything any more.
+    abandoned: bool,
     sleeps: Sleeps,
 }
 
@@ -55,6 +57,10 @@ impl Queue {
     /// Adds one.
     pub(super) fn push(&self, operation: Operation, urgent: bool) {
         let mut inner = self.lock();
+        if inner.abandoned {
+            // Its answer goes with it, which tells whoever waits.
+            return;
+        }
         inner.operations.push(operation);
         inner.urgent |= urgent;
         let wake = match inner.sleeps {
@@ -72,6 +78,13 @@ impl Queue {
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.more.notify_one();
+    }
+
+    /// Lets go of what waits and of whatever comes.
+    pub(super) fn abandon(&self) {
+        let mut inner = self.lock();
+        inner.abandoned = true;
+        inner.operations.clear();
     }
 
     /// Everything that waits, once it is `not_before` or something is urgent; nothing at `until`, if nothing came.

@@ -18,7 +18,7 @@ const APPLICATION_ID: i64 = 0x5354_4552;
 /// Bytes of a page. A commit writes whole pages, and most commits bring a few kilobytes.
 const PAGE_BYTES: u32 = 4096;
 /// How long a statement waits for a lock that somebody else holds: a backup, or an operator's own query.
-const BUSY_WAIT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_WAIT: Duration = Duration::from_secs(5);
 
 /// `due` is milliseconds since 1970, 0 for a session that needs a writer now, NULL for never. `bytes` are those of the
 /// events as they are sent.
@@ -80,7 +80,12 @@ pub(super) fn open_to_write(file: &Path) -> Result<Connection, OpenError> {
         make(&connection).map_err(failed)?;
     }
     check(&connection, file)?;
-    // The file may stand on another machine's settings: these are of the connection, not of the file.
+    // A backup that was made with VACUUM INTO is in another mode.
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
+    if mode != "wal" {
+        return Err(OpenError(format!("{}: SQLite keeps no write-ahead log here, but {mode}", file.display())));
+    }
+    // These are of the connection, not of the file.
     let settings = "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = FAST;
                     PRAGMA temp_store = MEMORY;";
     connection.execute_batch(settings).map_err(failed)?;
@@ -111,7 +116,6 @@ fn is_new(connection: &Connection) -> rusqlite::Result<bool> {
 fn make(connection: &Connection) -> rusqlite::Result<()> {
     // Both must be set before the first table, and outside a transaction.
     connection.execute_batch(&format!("PRAGMA page_size = {PAGE_BYTES}; PRAGMA auto_vacuum = INCREMENTAL;"))?;
-    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     connection.execute_batch(&format!(
         "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}; COMMIT;"
     ))

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::{
     chunk::{self, CHUNK_BYTES},
+    schema::BUSY_WAIT,
     write::Writer,
 };
 use crate::{crash, frame::Frame, id::SessionKey};
@@ -212,7 +213,11 @@ fn shrink(connection: &Connection, pages: i64) -> rusqlite::Result<bool> {
 
 /// Copies what is left of the log into the file and empties it. `false` when somebody still reads from it.
 fn truncate_log(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(row.get::<_, i64>(0)? == 0))
+    // A backup may read for minutes: commits must not wait for it.
+    connection.busy_timeout(Duration::ZERO)?;
+    let emptied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(row.get::<_, i64>(0)? == 0));
+    connection.busy_timeout(BUSY_WAIT)?;
+    emptied
 }
 
 fn log_bytes(file: &Path) -> u64 {

@@ -54,9 +54,15 @@ pub(super) struct Draft {
     pub(super) added: Vec<Frame>,
     pub(super) rests: bool,
     pub(super) deleted: bool,
+    /// Another session of the same name was deleted in the same commit.
+    pub(super) replaces: bool,
 }
 
 impl Draft {
+    fn new(id: i64, term: Term, before: Seq) -> Self {
+        Self { id, term, before, added: Vec::new(), rests: false, deleted: false, replaces: false }
+    }
+
     fn tail(&self) -> Seq {
         Seq(self.before.0 + self.added.len() as u64)
     }
@@ -79,6 +85,7 @@ impl Writer {
 
     /// Until the store is closed.
     pub(super) fn run(mut self) {
+        let _told = Told(self.shared.clone());
         let mut not_before = Instant::now();
         while let Some(operations) = self.shared.queue.take(not_before, self.tidy.due()) {
             if !operations.is_empty() {
@@ -211,9 +218,8 @@ impl Writer {
         Ok(match (change, alive) {
             (Change::Create(_), Some(_)) => Err(StoreError::Exists),
             (Change::Create(key), None) => {
-                let id = self.insert(&key)?;
-                *draft =
-                    Some(Draft { id, term: 1, before: Seq::ZERO, added: Vec::new(), rests: false, deleted: false });
+                let replaces = draft.is_some();
+                *draft = Some(Draft { replaces, ..Draft::new(self.insert(&key)?, 1, Seq::ZERO) });
                 Ok(())
             }
             (_, None) => Err(StoreError::NotFound),
@@ -236,14 +242,13 @@ impl Writer {
     }
 
     fn load(&self, key: &SessionKey) -> rusqlite::Result<Option<Draft>> {
-        let draft = |id, term, before| Draft { id, term, before, added: Vec::new(), rests: false, deleted: false };
         if let Some(tail) = self.shared.tails.lock().get(key) {
-            return Ok(Some(draft(tail.id, tail.term, tail.tail())));
+            return Ok(Some(Draft::new(tail.id, tail.term, tail.tail())));
         }
         let Some(id) = read::row_id(&self.connection, key)? else { return Ok(None) };
         let mut find = self.connection.prepare_cached("SELECT term FROM session WHERE id = ?")?;
         let term: i64 = find.query_row([id], |row| row.get(0))?;
-        Ok(Some(draft(id, term.cast_unsigned(), chunk::newest(&self.connection, id)?)))
+        Ok(Some(Draft::new(id, term.cast_unsigned(), chunk::newest(&self.connection, id)?)))
     }
 
     fn insert(&self, key: &SessionKey) -> rusqlite::Result<i64> {
@@ -275,12 +280,11 @@ impl Writer {
         let mut tails = self.shared.tails.lock();
         for (key, draft) in drafts {
             let Some(draft) = draft else { continue };
-            if draft.deleted {
+            if draft.deleted || draft.replaces {
                 tails.remove(&key);
                 self.tidy.deleted();
-                continue;
             }
-            if draft.added.is_empty() {
+            if draft.deleted || draft.added.is_empty() {
                 continue;
             }
             let tail = tails.entry(key.clone()).or_insert_with(|| Tail {
@@ -300,6 +304,18 @@ impl Writer {
             if tail.rests || tail.bytes >= chunk::CHUNK_BYTES {
                 self.tidy.ripe(key);
             }
+        }
+    }
+}
+
+/// Should the thread break, nobody waits for it.
+struct Told(Arc<Shared>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail("the thread that writes broke");
+            self.0.queue.abandon();
         }
     }
 }
