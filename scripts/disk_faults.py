@@ -45,6 +45,8 @@ BINDING = re.compile(
 RUN_ENDS = ("run.completed", "run.cancelled", "run.failed")
 # Longest that a run which the power cut found open may stay without news.
 RESOLVED_WITHIN_S = 10.0
+# From a failed call to the flag that it sets: the server's thread has to get its turn.
+NOTICED_WITHIN_S = 0.2
 
 
 class CannotBeDone(Exception):
@@ -116,7 +118,11 @@ class Server:
         WORK.mkdir(parents=True, exist_ok=True)
         self.log = WORK / "server.log"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("STEERAGE_")}
-        command = [binary, "serve", "--listen", "127.0.0.1:0", "--store", f"disk:{folder}", "--durability", durability]
+        # Nobody waits here for answers that are still being written.
+        config = WORK / "steerage.toml"
+        config.write_text("drain_grace_s = 1\n")
+        command = [binary, "serve", "--config", config, "--listen", "127.0.0.1:0"]
+        command += ["--store", f"disk:{folder}", "--durability", durability]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=environment,
@@ -145,17 +151,20 @@ class Server:
         """Asks it to stop; whether it did."""
         self.process.terminate()
         try:
-            self.process.wait(30)
+            self.process.wait(10)
             return True
         except subprocess.TimeoutExpired:
             self.kill()
             return False
 
-    def thread(self, name: str) -> int:
+    def thread(self, name: str) -> int | None:
+        """The number of its thread of that name."""
         for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-            if (task / "comm").read_text().strip() == name:
-                return int(task.name)
-        raise RuntimeError(f"the server has no thread {name}")
+            # The kernel keeps fifteen characters of a name, and a thread may end while it is looked at.
+            with contextlib.suppress(OSError):
+                if (task / "comm").read_text().strip() == name[:15]:
+                    return int(task.name)
+        return None
 
     def ask(self, method: str, path: str, body: object = None, headers: dict | None = None) -> Answer:
         """One request; status 0 when there was no whole answer."""
@@ -320,10 +329,10 @@ class Talk(threading.Thread):
         self.until = time.monotonic() + lives_s
         self.created = False
         self.readers: list[Reader] = []
-        # (command, receipt); (command, when it was sent); the same for those without any answer.
         self.receipts: list[tuple[dict, dict]] = []
+        # With the moment at which it was sent: what was acknowledged as new, and what was refused.
+        self.acknowledged: list[tuple[dict, float]] = []
         self.refused: list[tuple[dict, float]] = []
-        self.unanswered: list[dict] = []
         self.wrong: list[str] = []
         self.delete_sent = self.deleted = False
         self.commands = 0
@@ -370,19 +379,21 @@ class Talk(threading.Thread):
             {"type": "withdraw", "target": dice.choice(steers or ["none"])},
         ])  # fmt: skip
 
-    def give(self, command: dict) -> None:
+    def give(self, command: dict) -> Answer:
+        """One command, and what became of it."""
         self.commands += 1
-        command["command_id"] = f"c{self.commands}"
+        command = {"command_id": f"c{self.commands}", **command}
         sent = time.monotonic()
         answer = self.server.give(self.name_, command)
         if receipt := answer.receipt():
             self.receipts.append((command, receipt))
+            if not receipt.get("replayed"):
+                self.acknowledged.append((command, sent))
         elif answer.status == 503:
             if not answer.refused():
                 self.wrong.append(f"{self.name_}: refused by {answer}")
             self.refused.append((command, sent))
-        elif answer.status == 0:
-            self.unanswered.append(command)
+        return answer
 
     def delete(self) -> None:
         for reader in self.readers:
@@ -583,18 +594,33 @@ def check_works(server: Server, wrong: list[str]) -> None:
     wrong.append("a new run afterwards does not end")
 
 
+@contextlib.contextmanager
+def finding(wrong: list[str]):
+    """What breaks a check is a finding of it, and keeps no other check from being made."""
+    try:
+        yield
+    except CannotBeDone:
+        raise
+    except Exception as error:
+        place = error.__traceback__
+        while place.tb_next:
+            place = place.tb_next
+        wrong.append(f"{error!r} in line {place.tb_lineno} of {Path(place.tb_frame.f_code.co_filename).name}")
+
+
 class Verdict:
     """Cases that passed and failed."""
 
     def __init__(self, name: str):
-        self.name, self.passed, self.failed = name, 0, 0
+        self.name, self.passed, self.failed, self.since = name, 0, 0, time.monotonic()
 
     def case(self, what: str, wrong: list[str]) -> None:
+        took, self.since = time.monotonic() - self.since, time.monotonic()
         if not wrong:
             self.passed += 1
-            return print(f"  {what}: ok", flush=True)
+            return print(f"  {what}: ok ({took:.1f} s)", flush=True)
         self.failed += 1
-        print(f"  {what}: FAILED, {len(wrong)} findings", flush=True)
+        print(f"  {what}: FAILED ({took:.1f} s), {len(wrong)} findings", flush=True)
         for line in wrong[:8]:
             print(f"    {line}", flush=True)
 
@@ -719,7 +745,7 @@ def check_cut(binary: str, disk: Disk, durability: str, known: list[Known], coun
     # Sent before the copy was whole, answered or not: such a session may be there or not.
     going = {each.name for each in known if each.talk.delete_sent and not each.deleted}
     known = [each for each in known if each.created and each.name not in going]
-    with disk.after_the_cut() as copy:
+    with finding(wrong), disk.after_the_cut() as copy:
         folder = copy / durability
         logs: dict[str, list[bytes]] = {}
         if born:
@@ -764,6 +790,20 @@ def flood(server: Server, sessions: int) -> None:
         server.ask("POST", "/v1/sessions", {"id": f"flood{n}", "model": "demo/chaos", "input": "flood"})
 
 
+def quieten(server: Server, load: Load) -> None:
+    """Ends all answers once the log is so long that a thread copies it into the file."""
+    deadline = time.monotonic() + 40
+    while not server.thread("steerage-checkpoint") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for talk in load.talks:
+        talk.ends.set()
+    for talk in load.talks:
+        talk.join(5)
+    names = [talk.name_ for talk in load.talks] + ["flood0", "flood1"]
+    for name in names * 3:
+        server.give(name, {"type": "cancel"})
+
+
 def check_failed(server: Server, load: Load, since: float, wrong: list[str], count: Count) -> set[str]:
     """A store that has failed, from outside. Gives the sessions that were refused."""
     deadline = time.monotonic() + 2
@@ -776,14 +816,11 @@ def check_failed(server: Server, load: Load, since: float, wrong: list[str], cou
     for attempt in range(3):
         for talk in sessions:
             # The talk's own thread goes on as well: every command of either has a number of its own.
-            command = {**talk.command(), "command_id": f"late-{attempt}"}
-            sent = time.monotonic()
-            answer = server.give(talk.name_, command)
+            answer = talk.give({"command_id": f"late-{attempt}", **talk.command()})
             count["probes"] += 1
-            if answer.refused():
-                talk.refused.append((command, sent))
-            else:
-                wrong.append(f"{talk.name_}: {command} after the failure: {answer}")
+            # The answer to a decision that was made before may be said again: it is stored.
+            if not answer.refused() and not (answer.receipt() or {}).get("replayed"):
+                wrong.append(f"{talk.name_}: after the failure: {answer}")
         name = f"late-{attempt}"
         answer = server.ask("POST", "/v1/sessions", {"id": name, "model": "demo/echo", "input": "hello"})
         count["probes"] += 1
@@ -820,8 +857,10 @@ def check_failed(server: Server, load: Load, since: float, wrong: list[str], cou
             for cursor, data in reader.shown:
                 if not holds(page, cursor, data):
                     wrong.append(f"{talk.name_}: {cursor} was shown, and the server does not have it")
-    # Nothing that was sent after the failure was acknowledged: `since` is when it was seen from outside.
-    count["refused"] += sum(1 for talk in load.talks for _, sent in talk.refused if sent > since)
+    for talk in load.talks:
+        count["refused"] += sum(sent > since for _, sent in talk.refused)
+        late = [command for command, sent in talk.acknowledged if sent > since + NOTICED_WITHIN_S]
+        wrong.extend(f"{talk.name_}: {command} was sent after the failure and acknowledged" for command in late)
     return refused_sessions
 
 
@@ -905,6 +944,7 @@ class Strace:
 
 
 SYNCS, WRITES = "fsync,fdatasync", "write,pwrite64,writev,pwritev"
+QUIET_S = 5
 # (what fails, which file, which calls, at which of them; `+` is that one and all later ones)
 FAILURES = [
     ("a sync of the log", "-wal", SYNCS, "1"),
@@ -914,6 +954,8 @@ FAILURES = [
     ("a write to the log", "-wal", WRITES, "38"),
     ("every write to the log", "-wal", WRITES, "111+"),
     ("a sync of the file", "", SYNCS, "1"),
+    # The call fails that much later, when nothing is written any more.
+    ("a write to the file, in a quiet moment", "", WRITES, f"1:delay_enter={QUIET_S * 1_000_000}"),
     ("every write to the file", "", WRITES, "2+"),
 ]
 
@@ -929,16 +971,21 @@ def eio(binary: str, seed: int) -> bool:
             dice = random.Random(f"{seed}/{durability}/{n}")
             folder = WORK / "eio"
             shutil.rmtree(folder, ignore_errors=True)
-            server, strace, load = Server(binary, folder, durability), None, None
-            try:
+            server = Server(binary, folder, durability)
+            with finding(wrong), contextlib.ExitStack() as last:
+                last.callback(server.kill)
                 load = Load(server, dice, talks=6, hurry=0.3)
+                last.callback(load.end)
                 time.sleep(dice.uniform(0.5, 1.5))
                 # The writer's thread for the log. The file is written by others as well, and not before the log is long.
                 tracee = ["-p", server.thread("steerage-store")] if which else ["-f", "-p", server.process.pid]
                 strace = Strace(tracee, folder / f"steerage.sqlite{which}", syscalls, when)
+                last.callback(strace.end)
                 if not which:
                     time.sleep(0.5)
                     flood(server, 2)
+                if "delay" in when:
+                    quieten(server, load)
                 since = strace.injected(60)
                 if since is None:
                     wrong.append("there was no such call within a minute")
@@ -955,14 +1002,8 @@ def eio(binary: str, seed: int) -> bool:
                     load.end()
                     check_restart(binary, folder, durability, load, since, never, wrong, count)
                     wrong += load.wrong()
-            finally:
-                server.kill()
-                if strace:
-                    strace.end()
-                if load:
-                    load.end()
-                shutil.rmtree(folder, ignore_errors=True)
-            verdict.case(f"{what} (call {when})", wrong)
+            shutil.rmtree(folder, ignore_errors=True)
+            verdict.case(f"{what} (call {when.partition(':')[0]})", wrong)
         print_failures(durability, count)
     print(f"calls that were seen: {', '.join(f'{number} {name}' for name, number in calls.items())}", flush=True)
     return verdict.end()
@@ -992,9 +1033,11 @@ def full(binary: str, rounds: int, seed: int) -> bool:
             at = WORK / "full"
             with mounted("tmpfs", at, "-t", "tmpfs", "-o", f"size={kibibytes}k", fails=CannotBeDone):
                 folder = at / "store"
-                server, load = Server(binary, folder, durability), None
-                try:
+                server = Server(binary, folder, durability)
+                with finding(wrong), contextlib.ExitStack() as last:
+                    last.callback(server.kill)
                     load = Load(server, dice, talks=6, hurry=0.3)
+                    last.callback(load.end)
                     time.sleep(dice.uniform(0.3, 1.0))
                     if by_ballast:
                         fill(at / "ballast", leave=dice.randrange(0, 256 << 10))
@@ -1011,20 +1054,17 @@ def full(binary: str, rounds: int, seed: int) -> bool:
                         do("mount", "-o", "remount,size=64m", at)
                         check_restart(binary, folder, durability, load, since, never, wrong, count)
                         wrong += load.wrong()
-                finally:
-                    server.kill()
-                    if load:
-                        load.end()
             verdict.case("full by a ballast file" if by_ballast else f"full by long answers ({kibibytes} KiB)", wrong)
         print_failures(durability, count)
     return verdict.end()
 
 
 def fill(ballast: Path, leave: int) -> None:
-    """Takes all the room but some bytes."""
+    """Takes all the room but some bytes; the server may be quicker."""
     room = os.statvfs(ballast.parent)
-    with open(ballast, "wb") as file:
-        file.write(b"\1" * max(0, room.f_bavail * room.f_frsize - leave))
+    with contextlib.suppress(OSError), open(ballast, "wb", buffering=0) as file:
+        for _ in range(max(0, room.f_bavail * room.f_frsize - leave) >> 12):
+            file.write(b"\1" * 4096)
 
 
 def first_refusal(server: Server, within_s: float) -> float | None:
