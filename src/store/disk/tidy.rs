@@ -16,6 +16,7 @@ use rusqlite::Connection;
 use tokio::time::Instant;
 
 use super::{
+    Shared,
     chunk::{self, CHUNK_BYTES},
     schema::BUSY_WAIT,
     write::Writer,
@@ -148,7 +149,7 @@ impl Tidy {
             }
             truncate_log(&writer.connection)?;
         } else if self.checkpoint.is_none() && log_bytes(&self.file) > LOG_BYTES {
-            self.checkpoint = Checkpoint::start(&self.file);
+            self.checkpoint = Checkpoint::start(&self.file, &writer.shared);
         }
         Ok(())
     }
@@ -233,15 +234,19 @@ struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// `None` when no thread can be had: the next look tries again.
-    fn start(file: &Path) -> Option<Self> {
-        let (file, done) = (file.to_owned(), Arc::new(AtomicBool::new(false)));
+    /// `None` when no thread can be had: the next look tries again. A failure is the store's at once: the next look may
+    /// be many acknowledged commits away.
+    fn start(file: &Path, shared: &Arc<Shared>) -> Option<Self> {
+        let (file, shared, done) = (file.to_owned(), shared.clone(), Arc::new(AtomicBool::new(false)));
         let told = done.clone();
         let copy = move || {
             crash::point("checkpoint.before");
             let result = Connection::open(file)
                 .and_then(|connection| connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
             crash::point("checkpoint.after");
+            if let Err(error) = &result {
+                let _told_by_whoever_asks_next = shared.fail(&error.to_string());
+            }
             told.store(true, Ordering::Release);
             result
         };
