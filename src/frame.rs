@@ -56,8 +56,13 @@ impl Frame {
 
     /// The history it belongs to.
     pub fn epoch(&self) -> Epoch {
-        let text = std::str::from_utf8(&self.bytes[ID_LINE.len()..ID_LINE.len() + EPOCH_BYTES]);
+        let text = std::str::from_utf8(self.epoch_bytes());
         text.ok().and_then(|text| text.parse().ok()).expect("a frame begins with its cursor")
+    }
+
+    /// The six characters of its epoch.
+    pub fn epoch_bytes(&self) -> &[u8] {
+        &self.bytes[ID_LINE.len()..ID_LINE.len() + EPOCH_BYTES]
     }
 
     /// What it says beyond its cursor: the JSON after `"seq":N,`. With the cursor, [`Encoder::restore`] makes the frame

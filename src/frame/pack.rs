@@ -65,10 +65,10 @@ impl<'a> Cut<'a> {
 /// The frames as one piece. They follow each other without a gap.
 pub fn pack(frames: &[Frame]) -> Vec<u8> {
     let mut out = Vec::new();
-    let runs: Vec<&[Frame]> = frames.chunk_by(|a, b| a.epoch() == b.epoch()).collect();
+    let runs: Vec<&[Frame]> = frames.chunk_by(|a, b| a.epoch_bytes() == b.epoch_bytes()).collect();
     put_number(&mut out, runs.len() as u64);
     for run in runs {
-        out.extend_from_slice(run[0].epoch().as_str().as_bytes());
+        out.extend_from_slice(run[0].epoch_bytes());
         put_number(&mut out, run.len() as u64);
     }
     let (mut begins, mut ends, mut lengths, mut middles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

@@ -33,10 +33,10 @@ impl Row {
     /// Adds events that follow each other.
     pub(super) fn add(&mut self, session: i64, frames: &[Frame]) {
         let out = &mut self.0;
-        for run in frames.chunk_by(|a, b| a.epoch() == b.epoch()) {
+        for run in frames.chunk_by(|a, b| a.epoch_bytes() == b.epoch_bytes()) {
             put_number(out, session.cast_unsigned());
             put_number(out, run[0].seq().0 - 1);
-            out.extend_from_slice(run[0].epoch().as_str().as_bytes());
+            out.extend_from_slice(run[0].epoch_bytes());
             put_number(out, run.len() as u64);
             for body in run.iter().map(Frame::body) {
                 put_number(out, body.len() as u64);
