@@ -1,9 +1,11 @@
-// Drives the page in a real browser against a real server: node page.mjs URL CHROMIUM FOLDER-FOR-SCREENSHOTS
+// Drives the page in a real browser against a real server: node page.mjs URL CHROMIUM FOLDER-FOR-SCREENSHOTS BINARY
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { mkdirSync, rmSync } from 'node:fs';
+import { once } from 'node:events';
 import { chromium } from 'playwright-core';
 
-const [url, executablePath, shots] = process.argv.slice(2);
+const [url, executablePath, shots, binary] = process.argv.slice(2);
 const PATIENCE = 30_000;
 mkdirSync(shots, { recursive: true });
 
@@ -15,10 +17,17 @@ const browser = await chromium.launch({
     '--disable-component-update', '--disable-sync'],
 });
 
-async function log(session) {
+/** A server of a test's own, which can be killed: its address, and the process. */
+async function serve(listen, store) {
+  const server = spawn(binary, ['serve', '--listen', listen, '--store', store], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const [greeting] = await once(server.stdout, 'data');
+  return [String(greeting).match(/http:\/\/[\d.:]+/)[0], server];
+}
+
+async function log(session, base = url) {
   const events = [];
   for (let after = ''; ;) {
-    const answer = await fetch(`${url}/v1/sessions/${session}/events?after=${after}`, { headers: { accept: 'application/json' } });
+    const answer = await fetch(`${base}/v1/sessions/${session}/events?after=${after}`, { headers: { accept: 'application/json' } });
     const page = await answer.json();
     events.push(...page.events);
     if (page.caught_up) return events;
@@ -30,8 +39,9 @@ const of = (events, type) => events.filter(e => e.type === type);
 
 /** A page and the things that a person does on it. */
 class Tab {
-  static async open({ hash = '', ...options } = {}) {
+  static async open({ hash = '', base = url, ...options } = {}) {
     const tab = new Tab();
+    tab.base = base;
     tab.context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
     tab.context.setDefaultTimeout(PATIENCE);
     tab.page = await tab.context.newPage();
@@ -40,7 +50,7 @@ class Tab {
     tab.page.on('pageerror', error => tab.errors.push(String(error)));
     tab.page.on('console', message => message.type() === 'error' && tab.errors.push(message.text()));
     tab.page.on('request', request => tab.requests.push(request.url()));
-    await tab.page.goto(url + '/' + hash);
+    await tab.page.goto(base + '/' + hash);
     await tab.page.waitForFunction(() => document.querySelectorAll('#model option').length > 1);
     return tab;
   }
@@ -100,6 +110,30 @@ const tests = {
     assert.ok(text.startsWith(before) && text.length > before.length);
     assert.equal(text, textOf(await log(tab.session())));
     await tab.close();
+  },
+  async 'the server is killed in mid-answer, another one starts, and the text goes on once'() {
+    const folder = `${shots}/store`;
+    rmSync(folder, { recursive: true, force: true });
+    let [base, server] = await serve('127.0.0.1:0', `disk:${folder}`);
+    const tab = await Tab.open({ base });
+    await tab.story();
+    server.kill('SIGKILL');
+    await once(server, 'exit');
+    const before = await tab.text();
+    await tab.page.waitForFunction(() => document.querySelector('#link').className === 'lost');
+    [, server] = await serve(base.slice('http://'.length), `disk:${folder}`);
+    await tab.length(before.length + 40);
+    await tab.shot('recovered');
+    await tab.ended();
+    const events = await log(tab.session(), base);
+    assert.equal(await tab.text(), textOf(events));
+    assert.ok((await tab.text()).startsWith(before));
+    assert.deepEqual(['run.recovered', 'text.started', 'run.completed'].map(type => of(events, type).length), [1, 1, 1]);
+    // A browser writes a refused connection to the console; nothing else may be there.
+    tab.errors = tab.errors.filter(error => !/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING/.test(error));
+    await tab.close();
+    server.kill();
+    await once(server, 'exit');
   },
   async 'Stop stops: no token after run.cancelled'() {
     const tab = await Tab.open();
