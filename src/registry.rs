@@ -446,6 +446,7 @@ impl Registry {
 
     /// Sessions with a run that has not ended.
     pub fn running(&self) -> usize {
-        self.live().values().filter(|handle| !handle.is_resting()).count()
+        // What a failed store left open runs no more.
+        self.live().values().filter(|handle| !handle.is_resting() && handle.failure().is_none()).count()
     }
 }

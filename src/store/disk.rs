@@ -98,6 +98,11 @@ impl DiskStore {
         let recovered = recover::take_up(&connection).map_err(in_file)?;
         let shared = Arc::new(Shared { queue: Queue::default(), tails: recovered.tails, failure: OnceLock::new() });
         let readers = Readers::start(&file)?;
+        // After a failed sync the kernel may hold pages for clean that never reached the disk, and a log that goes on
+        // behind such pages would end there at the next power cut: a new process begins a new log.
+        if let Err(error) = tidy::truncate_log(&connection) {
+            let _told_by_whoever_writes = shared.fail(&error.to_string());
+        }
         let writer = write::Writer::new(connection, lock, file, shared.clone(), recovered.journal, durability);
         let writer = std::thread::Builder::new().name("steerage-store".into()).spawn(move || writer.run());
         let writer = writer.map_err(|error| OpenError(format!("a thread for the store: {error}")))?;

@@ -95,4 +95,8 @@ async fn r22_nothing_is_acknowledged_and_the_server_is_not_ready() {
     assert_eq!(snapshot["last_event_id"], log.last().expect("events")["id"]);
     assert_eq!(snapshot["state"], "running");
     assert_eq!(client.get("/v1/sessions").await.json()["sessions"].as_array().map(Vec::len), Some(1));
+    // Nothing runs any more that a stop would have to wait for.
+    let began = tokio::time::Instant::now();
+    server.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(2), "it waited {:?}", began.elapsed());
 }

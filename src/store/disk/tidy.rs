@@ -213,7 +213,7 @@ fn shrink(connection: &Connection, pages: i64) -> rusqlite::Result<bool> {
 }
 
 /// Copies what is left of the log into the file and empties it. `false` when somebody still reads from it.
-fn truncate_log(connection: &Connection) -> rusqlite::Result<bool> {
+pub(super) fn truncate_log(connection: &Connection) -> rusqlite::Result<bool> {
     // A backup may read for minutes: commits must not wait for it.
     connection.busy_timeout(Duration::ZERO)?;
     let emptied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(row.get::<_, i64>(0)? == 0));
