@@ -83,8 +83,10 @@ impl Host {
     pub(crate) async fn start(&mut self, death: Option<Death>) -> Result<(), String> {
         let mut point = death.and_then(Death::point);
         loop {
-            let args = ["server", &self.store, &self.upstream.to_string(), &self.tools().display().to_string()];
-            let args = args.map(str::to_owned);
+            let on_crash = if self.world.fails_on_crash { "fail" } else { "continue" };
+            let (upstream, tools) = (self.upstream.to_string(), self.tools().display().to_string());
+            let args = ["server", &self.store, on_crash, &upstream, &tools].map(str::to_owned);
+            self.world.note_start();
             if let Some((name, _)) = &point {
                 self.tally.armed(name);
             }
