@@ -109,6 +109,9 @@ impl Hand {
         match (&first, &second) {
             (Told::Nothing(_), _) => second,
             (_, Told::Nothing(_)) => first,
+            // Somebody deleted the session between the two.
+            (_, Told::Refused { code, .. }) if code == "session_not_found" && session.is_delete_asked() => first,
+            (Told::Refused { code, .. }, _) if code == "session_not_found" && session.is_delete_asked() => second,
             // The one that was given first says so.
             (Told::Done(receipt), _) if same(&first, &second) => match receipt["replayed"] == true {
                 true => second,
