@@ -139,9 +139,9 @@ impl Oracle {
             _ => 0,
         };
         let pace = match dice.u32(..100) {
-            0..40 => 0,
-            40..70 => dice.u64(500..3_000),
-            70..96 => dice.u64(4_000..14_000),
+            0..25 => 0,
+            25..60 => dice.u64(500..4_000),
+            60..96 => dice.u64(4_000..18_000),
             // Words that are still to come when everybody else has finished.
             _ => LONG_PACE_US,
         };
