@@ -36,7 +36,7 @@ const GATHERED_AT_ONCE: usize = 6;
 /// Commands that are given again when everything rests.
 const ASKED_AGAIN: usize = 30;
 /// How long after the load a point may still be reached.
-const POINT_GRACE: Duration = Duration::from_millis(400);
+const POINT_GRACE: Duration = Duration::from_millis(300);
 
 /// What stays from cycle to cycle on one directory.
 pub(crate) struct Stage<'a> {
