@@ -63,6 +63,7 @@ async fn what_was_deleted_is_gone_although_the_process_was_killed_at_once() {
     let frames = vec![frame(&mut Encoder::default(), 1, CANARY)];
     store.append(Append { frames, ..append("s", 1..=1) }).await.unwrap();
     store.delete(&key("s")).await.unwrap();
+    std::fs::create_dir_all(copy.path()).unwrap();
     for entry in std::fs::read_dir(folder.path()).unwrap() {
         let from = entry.unwrap();
         std::fs::copy(from.path(), copy.path().join(from.file_name())).unwrap();
