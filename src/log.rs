@@ -59,7 +59,8 @@ pub enum CursorLost {
 }
 
 impl SessionLog {
-    /// The log of a session whose last `terms` are known and whose events up to `base` are in the store.
+    /// The log of a session whose last `terms` are known, that of its writer among them, and whose events up to `base` are
+    /// in the store.
     pub fn new(terms: Vec<(Epoch, Seq)>, base: Seq) -> Self {
         let inner = Inner { base, frames: VecDeque::new(), terms, resting: false, closed: false };
         Self { inner: Mutex::new(inner), grown: Notify::new() }
@@ -86,11 +87,6 @@ impl SessionLog {
     /// Says, without an event, that nothing more comes by itself: a writer that took a session over found it so.
     pub fn rest(&self) {
         self.lock().resting = true;
-    }
-
-    /// Begins a term: events from `first` on carry `epoch`.
-    pub fn begin_term(&self, epoch: Epoch, first: Seq) {
-        self.lock().terms.push((epoch, first));
     }
 
     /// Lets go of the frames up to and including `seq`; readers of them go to the store.
@@ -249,9 +245,9 @@ mod tests {
 
     #[test]
     fn a_cursor_is_honoured_only_in_the_history_it_came_from() {
-        let log = log();
+        let terms = [("aaaaaa", 1), ("bbbbbb", 6)].map(|(epoch, first)| (epoch.parse().unwrap(), Seq(first)));
+        let log = SessionLog::new(terms.to_vec(), Seq::ZERO);
         log.publish(frames(1..=5), false);
-        log.begin_term("bbbbbb".parse().unwrap(), Seq(6));
         let locate = |text: &str| log.locate(text.parse().unwrap());
         assert_eq!(locate("aaaaaa.5"), Ok(Seq(5)));
         assert_eq!(locate("aaaaaa.6"), Err(CursorLost::Ahead), "lost with the first term");

@@ -245,7 +245,7 @@ impl Reader {
     pub async fn next(&mut self, bytes_max: usize) -> Result<Option<Vec<Frame>>, StoreError> {
         let frames = match self.shared.log.wait_past(self.cursor, bytes_max).await {
             Read::Frames(frames) => frames,
-            Read::Older => self.store.read(&self.shared.key, self.cursor, bytes_max).await?,
+            Read::Older => self.stored(bytes_max).await?,
             Read::Closed => return Ok(None),
         };
         Ok(self.hand_out(frames))
@@ -256,10 +256,19 @@ impl Reader {
         let frames = match self.shared.log.look_past(self.cursor, bytes_max) {
             None => return Ok(Some(Vec::new())),
             Some(Read::Frames(frames)) => frames,
-            Some(Read::Older) => self.store.read(&self.shared.key, self.cursor, bytes_max).await?,
+            Some(Read::Older) => self.stored(bytes_max).await?,
             Some(Read::Closed) => return Ok(None),
         };
         Ok(self.hand_out(frames))
+    }
+
+    /// What the store holds past the cursor, as far as it was published: the store has an event a moment before the log,
+    /// and a cursor from that moment would be one that the log does not know yet.
+    async fn stored(&self, bytes_max: usize) -> Result<Vec<Frame>, StoreError> {
+        let mut frames = self.store.read(&self.shared.key, self.cursor, bytes_max).await?;
+        let tail = self.shared.log.tail();
+        frames.truncate(frames.partition_point(|frame| frame.seq() <= tail));
+        Ok(frames)
     }
 
     fn hand_out(&mut self, frames: Vec<Frame>) -> Option<Vec<Frame>> {

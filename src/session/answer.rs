@@ -101,7 +101,7 @@ impl State {
     }
 
     /// Shows the text that was held back: it will not become a repetition any more.
-    pub(super) fn show_held(&mut self, now: Millis, out: &mut Out) {
+    fn show_held(&mut self, now: Millis, out: &mut Out) {
         let Some(answer) = &mut self.answer else { return };
         let held = answer.seam.as_mut().map(Seam::release).unwrap_or_default();
         let lossy = std::mem::take(&mut answer.held_lossy);

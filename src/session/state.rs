@@ -358,7 +358,9 @@ impl State {
         out.effects.push(Effect::OpenUpstream(prompt));
     }
 
-    /// The open model call is over; its blocks are closed and the step has its end.
+    /// The open model call is over; its blocks are closed and the step has its end. Text that is still held back at a cut
+    /// stays unsaid: nobody knows any more whether it was new, and what comes twice is wrong while a cut answer lacks its
+    /// rest anyhow.
     pub(super) fn end_step(
         &mut self,
         finish_reason: FinishReason,
@@ -366,7 +368,6 @@ impl State {
         now: Millis,
         out: &mut Out,
     ) {
-        self.show_held(now, out);
         self.answer = None;
         // Also where no model call is open: an unfinished text stays open while another attempt is waited for.
         self.close_blocks(now, out);

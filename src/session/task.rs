@@ -66,6 +66,8 @@ pub struct Task {
     world: World,
     shared: Arc<Shared>,
     term: Term,
+    /// The first position of this term.
+    begins: Seq,
     /// The newest position that was handed to the store.
     written: Seq,
     encoder: Encoder,
@@ -172,6 +174,7 @@ impl Task {
             world,
             shared,
             term,
+            begins: written.next(),
             written,
             encoder: Encoder::default(),
             noted: None,
@@ -327,11 +330,7 @@ impl Task {
     async fn appended(&mut self) {
         let Some(batch) = self.in_flight.take() else { return };
         let log = &self.shared.log;
-        if let (Some(first), Some((epoch, begins))) = (batch.frames.first(), self.state.fold.terms.last())
-            && first.seq() == *begins
-            && log.event_id(first.seq()).is_none_or(|id| id.epoch != *epoch)
-        {
-            log.begin_term(*epoch, *begins);
+        if self.term > 1 && batch.frames.first().map(crate::frame::Frame::seq) == Some(self.begins) {
             crash::point("recover.after_append");
         }
         log.publish(batch.frames, batch.resting);

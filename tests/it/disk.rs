@@ -70,6 +70,29 @@ fn as_if_killed(path: &Path) -> Folder {
 }
 
 #[tokio::test]
+async fn a_tail_that_becomes_a_chunk_is_seen_in_one_of_the_two_places() {
+    const SESSIONS: usize = 400;
+    let folder = Folder::new();
+    let store = open(folder.path());
+    for n in 0..SESSIONS {
+        store.create(&key(&format!("s{n}"))).await.unwrap();
+    }
+    for round in 1..=4u64 {
+        let one = |n| store.append(Append { rests: true, ..append(&format!("s{n}"), round..=round) });
+        for appended in futures_util::future::join_all((0..SESSIONS).map(one)).await {
+            appended.unwrap();
+        }
+        let began = std::time::Instant::now();
+        // Chunks are made a tenth of a second later.
+        while began.elapsed() < Duration::from_millis(250) {
+            let listed = store.scan(&key("s").tenant, None, SESSIONS).await.unwrap();
+            let behind: Vec<_> = listed.iter().filter(|stored| stored.tail != Seq(round)).collect();
+            assert!(behind.is_empty(), "{} of {SESSIONS} in round {round}: {:?}", behind.len(), behind[0]);
+        }
+    }
+}
+
+#[tokio::test]
 async fn r1_what_was_acknowledged_is_there_after_an_end_and_after_a_kill() {
     let folder = Folder::new();
     let store = open(folder.path());

@@ -8,6 +8,7 @@ use crate::{
 mod commands;
 mod fold;
 mod journals;
+mod recovery;
 mod runs;
 mod tests;
 mod text;
@@ -42,6 +43,7 @@ pub(crate) fn check(case: &Case) -> Vec<Violation> {
     commands::check(case, &log, &mut findings);
     if case.exists {
         runs::check(case, &log, &mut findings);
+        recovery::check(case, &log, &mut findings);
         tools::check(case, &log, &mut findings);
         text::check(case, &log, &mut findings);
         fold::check(case, &log, &mut findings);

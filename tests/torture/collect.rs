@@ -136,6 +136,8 @@ pub(crate) async fn gather(
         executions: outside.executions.get(name).cloned().unwrap_or_default(),
         exchanges: outside.exchanges.get(name).cloned().unwrap_or_default(),
         kills: kills - session.born_after_kills,
+        age_s: session.born.elapsed().as_secs(),
+        fails_on_crash: world.fails_on_crash,
     })
 }
 

@@ -80,7 +80,7 @@ impl Controller {
                 tool
             })
             .collect();
-        let mut body = json!({"id": name, "model": "oracle/m", "tools": tools, "metadata": {"n": dice.u32(..)}});
+        let mut body = json!({"id": name, "model": format!("oracle/{}", oracle.model(&name)), "tools": tools, "metadata": {"n": dice.u32(..)}});
         if orphan || dice.u32(..4) > 0 {
             let mut turn = session.next_name("t");
             // Nobody stops an orphan: its answer is one that ends soon.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -30,10 +31,12 @@ const CREATES: usize = 3;
 const OLD: usize = 4;
 /// Sessions beyond those that are checked again in a cycle.
 const RECHECKED: usize = 8;
+/// Sessions whose evidence is gathered side by side.
+const GATHERED_AT_ONCE: usize = 6;
 /// Commands that are given again when everything rests.
 const ASKED_AGAIN: usize = 30;
 /// How long after the load a point may still be reached.
-const POINT_GRACE: Duration = Duration::from_millis(400);
+const POINT_GRACE: Duration = Duration::from_millis(300);
 
 /// What stays from cycle to cycle on one directory.
 pub(crate) struct Stage<'a> {
@@ -101,7 +104,7 @@ impl Stage<'_> {
             && name.starts_with("recover")
         {
             // Only who died at work has something to recover.
-            deaths.insert(0, Death::After(self.options.load.mul_f32(dice.f32())));
+            deaths.insert(0, Death::at_work(dice, self.options.load));
         }
         deaths
     }
@@ -194,8 +197,13 @@ impl Stage<'_> {
         self.outside.read(&self.host.tools(), self.upstream_journal);
         let listed = settle::list(&world).await;
         let mut violations = Vec::new();
-        for session in &sessions {
-            match gather(&world, session, &self.outside, &listed, self.host.kills).await {
+        let mut gathered = Vec::new();
+        for some in sessions.chunks(GATHERED_AT_ONCE) {
+            let cases = some.iter().map(|session| gather(&world, session, &self.outside, &listed, self.host.kills));
+            gathered.extend(some.iter().zip(join_all(cases).await));
+        }
+        for (session, case) in gathered {
+            match case {
                 Ok(case) => {
                     report.checked_sessions += 1;
                     report.checked_events += case.views.first().map_or(0, |(_, view)| view.len() as u64);

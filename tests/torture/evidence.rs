@@ -158,6 +158,10 @@ pub(crate) struct Case {
     pub(crate) exchanges: Vec<Exchange>,
     /// How often the server was killed while the session lived.
     pub(crate) kills: u32,
+    /// How long ago it was created.
+    pub(crate) age_s: u64,
+    /// The server is told to end what ran when it was killed.
+    pub(crate) fails_on_crash: bool,
 }
 
 /// Something that must not be.

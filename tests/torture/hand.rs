@@ -47,11 +47,10 @@ impl Hand {
             let told = match kind {
                 "create" => self.create(server, &body).await,
                 "delete" => delete(server, session).await,
-                _ => self.command(server, session, &id, &body).await,
+                _ => self.command(server, session, deed, &body).await,
             };
             let told = told.unwrap_or_else(|error| Told::Nothing(error.to_string()));
-            let one = Try { answered_us: now_us(), incarnation: server.number, told: told.clone() };
-            deed.lock().expect("no panic while a deed is held").tries.push(one);
+            note(deed, server, told.clone());
             if !matches!(told, Told::Nothing(_)) {
                 Counts::add(&self.world.counts.receipts);
                 return told;
@@ -76,7 +75,14 @@ impl Hand {
         })
     }
 
-    async fn command(&mut self, server: Incarnation, session: &Session, id: &str, body: &Value) -> io::Result<Told> {
+    async fn command(
+        &mut self,
+        server: Incarnation,
+        session: &Session,
+        deed: &Mutex<Deed>,
+        body: &Value,
+    ) -> io::Result<Told> {
+        let id = deed.lock().expect("no panic while a deed is held").id.clone();
         let mut body = body.clone();
         body["command_id"] = json!(id);
         let path = format!("/v1/sessions/{}/control", session.name);
@@ -96,8 +102,12 @@ impl Hand {
                     http::call(server.port, "POST", &path, Some(&body))
                 );
                 match (both.0.map(|answer| of_command(&answer)), both.1.map(|answer| of_command(&answer))) {
-                    (Ok(first), Ok(second)) => Ok(self.both(session, id, first, second)),
-                    (Ok(told), Err(_)) | (Err(_), Ok(told)) => Ok(told),
+                    (Ok(first), Ok(second)) => Ok(self.both(session, &id, first, second)),
+                    (Ok(told), Err(error)) | (Err(error), Ok(told)) => {
+                        // The one that broke may have been the first.
+                        note(deed, server, Told::Nothing(error.to_string()));
+                        Ok(told)
+                    }
                     (Err(error), Err(_)) => Err(error),
                 }
             }
@@ -109,6 +119,9 @@ impl Hand {
         match (&first, &second) {
             (Told::Nothing(_), _) => second,
             (_, Told::Nothing(_)) => first,
+            // Somebody deleted the session between the two.
+            (_, Told::Refused { code, .. }) if code == "session_not_found" && session.is_delete_asked() => first,
+            (Told::Refused { code, .. }, _) if code == "session_not_found" && session.is_delete_asked() => second,
             // The one that was given first says so.
             (Told::Done(receipt), _) if same(&first, &second) => match receipt["replayed"] == true {
                 true => second,
@@ -169,6 +182,11 @@ impl Hand {
             self.world.complain("R5", "early receipt", &session.name, detail);
         }
     }
+}
+
+fn note(deed: &Mutex<Deed>, server: Incarnation, told: Told) {
+    let one = Try { answered_us: now_us(), incarnation: server.number, told };
+    deed.lock().expect("no panic while a deed is held").tries.push(one);
 }
 
 /// Whether two answers are the same but for `replayed`.

@@ -22,18 +22,23 @@ pub(crate) enum Death {
 }
 
 impl Death {
-    /// One of the three; every other one at a point, where there are points.
+    /// One of the three; most at a point, where there are points.
     pub(crate) fn choose(dice: &mut fastrand::Rng, load: Duration, points: bool) -> Self {
-        match dice.u32(..4) {
-            0 | 1 if points => {
+        match dice.u32(..6) {
+            0..4 if points => {
                 let (name, passes) = POINTS[dice.usize(..POINTS.len())];
                 // Early passings are as interesting as late ones, and more surely reached.
                 let most = if dice.bool() { passes } else { passes.div_ceil(8) };
                 Self::Point(name, dice.u32(1..=most))
             }
-            2 => Self::Bytes(dice.i64(1_000..300_000)),
-            _ => Self::After(load.mul_f32(dice.f32())),
+            4 => Self::Bytes(dice.i64(1_000..300_000)),
+            _ => Self::at_work(dice, load),
         }
+    }
+
+    /// In the middle of the load, when there is something to lose.
+    pub(crate) fn at_work(dice: &mut fastrand::Rng, load: Duration) -> Self {
+        Self::After(load.mul_f32(0.2 + 0.8 * dice.f32()))
     }
 
     fn point(self) -> Option<(&'static str, String)> {
@@ -83,8 +88,10 @@ impl Host {
     pub(crate) async fn start(&mut self, death: Option<Death>) -> Result<(), String> {
         let mut point = death.and_then(Death::point);
         loop {
-            let args = ["server", &self.store, &self.upstream.to_string(), &self.tools().display().to_string()];
-            let args = args.map(str::to_owned);
+            let on_crash = if self.world.fails_on_crash { "fail" } else { "continue" };
+            let (upstream, tools) = (self.upstream.to_string(), self.tools().display().to_string());
+            let args = ["server", &self.store, on_crash, &upstream, &tools].map(str::to_owned);
+            self.world.note_start();
             if let Some((name, _)) = &point {
                 self.tally.armed(name);
             }

@@ -49,6 +49,9 @@ use process::Role;
 use report::Report;
 use world::World;
 
+/// One directory of so many belongs to a server that ends what ran when it was killed.
+const FAILS_EVERY: u32 = 10;
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -58,10 +61,10 @@ fn main() -> ExitCode {
             println!("{USAGE}");
             Ok(true)
         }
-        ["server", store, upstream, tools] => {
+        ["server", store, on_crash, upstream, tools] => {
             process::end_with_owner();
             let upstream = upstream.parse().expect("a port");
-            runtime.block_on(server::run(store, upstream, Path::new(tools))).map(|()| true)
+            runtime.block_on(server::run(store, on_crash, upstream, Path::new(tools))).map(|()| true)
         }
         ["upstream", seed, journal] => {
             process::end_with_owner();
@@ -111,7 +114,9 @@ async fn torture(options: &Options) -> Result<bool, String> {
             None => {
                 let directory = home.join(format!("from-{number}"));
                 std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-                let world = World::new(Oracle { seed });
+                let directories = number / options.fresh_every;
+                let fails_on_crash = options.kills && directories % FAILS_EVERY == FAILS_EVERY - 1;
+                let world = World::new(Oracle { seed }, fails_on_crash);
                 let mut host = Host::new(world, directory, &options.store, upstream.port);
                 host.tally = std::mem::take(&mut report.tally);
                 host.start(None).await?;

@@ -10,7 +10,7 @@ torture: kills a real server over and over, and checks that nobody notices
 
   --cycles N         cycles of load, kill, restart and check (20)
   --seed N           everything that is drawn is drawn from it (from the clock)
-  --store STORE      memory or disk (memory)
+  --store STORE      memory or disk (disk)
   --kills, --no-kills
                      whether the server is killed (with the disk)
   --fresh-every N    cycles on one directory (25)
@@ -47,7 +47,7 @@ impl Options {
         let mut options = Self {
             cycles: 20,
             seed: now_us() % 1_000_000_000,
-            store: "memory".into(),
+            store: "disk".into(),
             kills: false,
             fresh_every: 25,
             load: Duration::from_millis(800),

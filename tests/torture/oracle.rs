@@ -35,6 +35,13 @@ const WORDS: [&str; 16] = [
 /// What stands between words.
 const GAPS: [&str; 8] = [" ", " ", " ", " ", ", ", "\n", ".\n\n", "\u{2028}"];
 
+/// The model that goes on after a trailing assistant message, and the one that refuses to.
+pub(crate) const GOES_ON: &str = "m";
+pub(crate) const REFUSES: &str = "n";
+
+/// Characters that a model says again at least, when it says anything again.
+const REPEATED_CHARS_MIN: usize = 8;
+
 /// Between two words of an answer that takes seconds.
 const LONG_PACE_US: u64 = 60_000;
 
@@ -103,14 +110,25 @@ impl Oracle {
         hash ^ (hash >> 31)
     }
 
-    /// Whether a session's model refuses to go on after a trailing assistant message.
-    pub(crate) fn refuses_prefill(self, session: &str) -> bool {
-        self.hash(&["prefill", session]).is_multiple_of(3)
+    /// The model of a session.
+    pub(crate) fn model(self, session: &str) -> &'static str {
+        if self.hash(&["model", session]).is_multiple_of(3) { REFUSES } else { GOES_ON }
     }
 
-    /// How many words the model says again when it is asked in words to go on.
-    pub(crate) fn repeats(self, session: &str, turn: &str) -> usize {
-        (self.hash(&["repeats", session, turn]) % 4) as usize
+    /// What of its answer the model says again when it goes on behind `said`: nothing, its last words when it was asked
+    /// in words, all of it where a server gives the prefix back.
+    pub(crate) fn repeats<'a>(self, session: &str, turn: &str, said: &'a str, in_words: bool) -> &'a str {
+        let again = match (in_words, self.hash(&["repeats", session, turn]) % 5) {
+            (true, words @ 1..4) => {
+                let starts = said.char_indices().filter(|(at, _)| is_word_start(said, *at)).map(|(at, _)| at).rev();
+                // A few characters come again by chance, too: nobody can tell them from a repetition.
+                let long = |at: &usize| said[*at..].chars().count() >= REPEATED_CHARS_MIN;
+                starts.skip(words as usize - 1).find(long).unwrap_or(0)
+            }
+            (false, 1) | (true, 4) => 0,
+            _ => said.len(),
+        };
+        if again == 0 && !in_words && said.chars().count() < REPEATED_CHARS_MIN { "" } else { &said[again..] }
     }
 
     pub(crate) fn turn(self, session: &str, turn: &str) -> Turn {
@@ -121,9 +139,9 @@ impl Oracle {
             _ => 0,
         };
         let pace = match dice.u32(..100) {
-            0..40 => 0,
-            40..70 => dice.u64(500..3_000),
-            70..96 => dice.u64(4_000..14_000),
+            0..25 => 0,
+            25..60 => dice.u64(500..4_000),
+            60..96 => dice.u64(4_000..18_000),
             // Words that are still to come when everybody else has finished.
             _ => LONG_PACE_US,
         };
@@ -175,6 +193,11 @@ impl Oracle {
     }
 }
 
+/// Whether a word begins at this place of a text: at its beginning, and behind a gap.
+fn is_word_start(text: &str, at: usize) -> bool {
+    at == 0 || (text[..at].ends_with(char::is_whitespace) && !text[at..].starts_with(char::is_whitespace))
+}
+
 /// What a tool gives for its arguments.
 pub(crate) fn output(arguments: &Value) -> Value {
     json!({"done": arguments["key"], "n": arguments["n"]})
@@ -213,6 +236,20 @@ pub(crate) const TESTS: &[crate::selftest::Test] = &[
             let last = oracle.answer("s", &turn, rounds);
             assert!(last.calls.is_empty() && !last.words.is_empty());
         }
+    }),
+    ("oracle: what is said again is the end of what was said, in whole words, or all of it", || {
+        let oracle = Oracle { seed: 1 };
+        let mut lengths = std::collections::BTreeSet::new();
+        for n in 0..100 {
+            let (turn, said) = (n.to_string(), "sail-0 ø-1, 海-2.\n\nmore-3");
+            let again = oracle.repeats("s", &turn, said, true);
+            assert!(said.ends_with(again) && (again.is_empty() || again.chars().count() >= REPEATED_CHARS_MIN));
+            lengths.insert(again.len());
+            let back = oracle.repeats("s", &turn, said, false);
+            assert!(back.is_empty() || back == said);
+            assert!(oracle.repeats("s", &turn, "ø-0", false).is_empty(), "too short to tell");
+        }
+        assert_eq!(lengths.len(), 4, "{lengths:?}");
     }),
     ("oracle: a marker is found in what was joined", || {
         let joined = format!("{}\n\n{}", say("a", "one"), say("a", "two"));

@@ -40,6 +40,13 @@ impl Tally {
         self.0.entry(point).or_default().1 += 1;
     }
 
+    /// Every point with how often it was reached, of how often it was armed.
+    pub(crate) fn table(&self) -> String {
+        let of = |name: &str| self.0.get(name).copied().unwrap_or_default();
+        let cell = |(name, _): &(&str, u32)| format!("{name} {}/{}", of(name).1, of(name).0);
+        POINTS.iter().map(cell).collect::<Vec<_>>().join(", ")
+    }
+
     /// How many points were reached, and what is said of those that were not.
     pub(crate) fn summary(&self) -> (usize, Vec<&'static str>) {
         let hit = |name: &str| self.0.get(name).is_some_and(|(_, reached)| *reached > 0);

@@ -62,6 +62,7 @@ impl Report {
         if points::BUILT_IN && options.kills {
             let (reached, missed) = self.tally.summary();
             println!("crash points reached     {reached} of {}", points::POINTS.len());
+            println!("reached of armed         {}", self.tally.table());
             if !missed.is_empty() {
                 println!("crash points not reached {}", missed.join(", "));
             }
@@ -84,7 +85,7 @@ impl Report {
             let at = |part: f64| self.recoveries[((self.recoveries.len() - 1) as f64 * part) as usize].as_secs_f64();
             let count = self.recoveries.len();
             println!(
-                "kill to next event       p50 {:.3} s, p99 {:.3} s, max {:.3} s of {count} open runs",
+                "start to open run resolved p50 {:.3} s, p99 {:.3} s, max {:.3} s of {count} open runs",
                 at(0.5),
                 at(0.99),
                 at(1.0)

@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use steerage::{
     Config, Server,
+    session::state::OnCrash,
     spec::{ApprovalPolicy, Executor, ToolSpec},
     tool::{Tool, ToolCall},
 };
@@ -76,8 +77,9 @@ fn act(file: &Path, line: &Value) -> std::io::Result<()> {
 }
 
 /// Serves until the process is killed. Prints its port.
-pub(crate) async fn run(store: &str, upstream: u16, tools: &Path) -> Result<(), String> {
-    let mut config = Config { store: store.to_owned(), ..Config::default() };
+pub(crate) async fn run(store: &str, on_crash: &str, upstream: u16, tools: &Path) -> Result<(), String> {
+    let on_crash = if on_crash == "fail" { OnCrash::Fail } else { OnCrash::Continue };
+    let mut config = Config { store: store.to_owned(), on_crash, ..Config::default() };
     config.add_upstream(&format!("oracle=http://127.0.0.1:{upstream}/v1")).map_err(|error| error.to_string())?;
     let act = |name, idempotent| Act { name, idempotent, file: tools.to_owned() };
     let server =

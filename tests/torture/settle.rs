@@ -14,13 +14,11 @@ use crate::{
     evidence::Journal,
     hand::Hand,
     http,
-    world::{Session, World},
+    world::{RESOLVED_MAX, Session, World},
 };
 
-/// Every open run is resolved so long after the last kill.
-const RESOLVED_MAX: Duration = Duration::from_secs(10);
 /// After this what runs is stopped, so that a cycle is short; it is no violation.
-const PATIENCE: Duration = Duration::from_millis(800);
+const PATIENCE: Duration = Duration::from_millis(600);
 /// How long a reader may take to the tail of a log that no longer grows. Shorter than the time after which a heartbeat
 /// or the end of a long-poll would wake one that has slept through the last event.
 const ASLEEP_AFTER: Duration = Duration::from_secs(4);

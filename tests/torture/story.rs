@@ -37,6 +37,11 @@ impl Event {
     }
 }
 
+/// Whether a tool call has its end.
+pub(crate) fn ends_of_calls(event: &Event) -> bool {
+    matches!(event.kind.as_str(), "tool.completed" | "tool.failed")
+}
+
 /// The events of a case's log, as the first door gave them.
 pub(crate) fn events(case: &Case) -> Vec<Event> {
     let log = case.views.first().map(|(_, records)| records.as_slice()).unwrap_or_default();

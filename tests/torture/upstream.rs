@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     clock::now_us,
-    oracle::{Answer, Oracle},
+    oracle::{Answer, GOES_ON, Oracle, REFUSES},
     prompt::{Asked, Mode, understand},
 };
 
@@ -88,7 +88,7 @@ impl Upstream {
     async fn serve(&self, mut stream: TcpStream, exchange: &mut Exchange) -> Option<()> {
         let request = read_request(&mut stream).await?;
         let Some(body) = request else {
-            let models = json!({"object": "list", "data": [{"id": "m", "object": "model", "created": 0}]});
+            let models = json!({"object": "list", "data": [{"id": GOES_ON, "object": "model", "created": 0}, {"id": REFUSES, "object": "model", "created": 0}]});
             return answer(&mut stream, 200, &models).await;
         };
         let asked = match understand(self.oracle, &body) {
@@ -102,7 +102,7 @@ impl Upstream {
         let (session, turn, step) = (asked.session.clone(), asked.turn.clone(), asked.step);
         let mode = asked.mode;
         exchange.asked = Some(asked.clone());
-        exchange.status = if mode == Mode::Prefill && self.oracle.refuses_prefill(&session) {
+        exchange.status = if mode == Mode::Prefill && body["model"] == REFUSES {
             400
         } else {
             let plan = self.oracle.turn(&session, &turn);
@@ -133,7 +133,7 @@ impl Upstream {
         stream.write_all(head.as_bytes()).await.ok()?;
         let mut dice = fastrand::Rng::with_seed(exchange.number);
         let mut pending = Vec::new();
-        for piece in pieces(&whole, &asked, self.oracle.repeats(&asked.session, &asked.turn)) {
+        for piece in self.pieces(&whole, &asked) {
             let chunk = json!({"id": "x", "object": "chat.completion.chunk", "choices": [piece]});
             pending.extend_from_slice(format!("data: {chunk}\n\n").as_bytes());
             if plan.pace.is_zero() && pending.len() < 2_000 && dice.u32(..8) > 0 {
@@ -147,46 +147,40 @@ impl Upstream {
         pending.extend_from_slice(format!("data: {usage}\n\ndata: [DONE]\n\n").as_bytes());
         send(&mut stream, &mut pending, exchange, &mut dice).await
     }
-}
 
-/// The choices of an answer's chunks, from where it is due.
-fn pieces(whole: &Answer, asked: &Asked, repeats: usize) -> Vec<Value> {
-    let delta = |delta: Value| json!({"index": 0, "delta": delta, "finish_reason": null});
-    let mut pieces = vec![delta(json!({"role": "assistant", "content": ""}))];
-    if asked.said.is_empty() {
-        pieces.extend(whole.reasoning.iter().map(|word| delta(json!({"reasoning_content": word}))));
-    }
-    let mut skip = asked.said.len();
-    let mut fresh = Vec::new();
-    let mut spoken = Vec::new();
-    for word in &whole.words {
-        let cut = skip.min(word.len());
-        skip -= cut;
-        match cut == word.len() {
-            true => spoken.push(word.as_str()),
-            // What was said ends at a character, because it is text.
-            false => fresh.push(&word[cut..]),
+    /// The choices of an answer's chunks, from where it is due.
+    fn pieces(&self, whole: &Answer, asked: &Asked) -> Vec<Value> {
+        let delta = |delta: Value| json!({"index": 0, "delta": delta, "finish_reason": null});
+        let mut pieces = vec![delta(json!({"role": "assistant", "content": ""}))];
+        if asked.said.is_empty() {
+            pieces.extend(whole.reasoning.iter().map(|word| delta(json!({"reasoning_content": word}))));
         }
-    }
-    if asked.mode == Mode::Continue {
-        // A model that is asked in words to go on often begins with its last words again.
-        let again = spoken.len() - repeats.min(spoken.len());
-        fresh.splice(0..0, spoken[again..].iter().copied());
-    }
-    pieces.extend(fresh.iter().map(|word| delta(json!({"content": word}))));
-    for (index, call) in whole.calls.iter().enumerate() {
-        let function = json!({"name": call.name, "arguments": ""});
-        let begun = json!({"index": index, "id": call.id, "type": "function", "function": function});
-        pieces.push(delta(json!({"tool_calls": [begun]})));
-        let arguments: Vec<char> = call.arguments.to_string().chars().collect();
-        for part in arguments.chunks(FRAGMENT_CHARS) {
-            let function = json!({"arguments": part.iter().collect::<String>()});
-            pieces.push(delta(json!({"tool_calls": [{"index": index, "function": function}]})));
+        let (said, in_words) = (asked.said.as_str(), asked.mode == Mode::Continue);
+        let again = self.oracle.repeats(&asked.session, &asked.turn, said, in_words);
+        // What is said again comes in the words that it was said in; the last of them may lack its gap.
+        let mut skip = said.len() - again.len();
+        for word in &whole.words {
+            let cut = skip.min(word.len());
+            skip -= cut;
+            if cut < word.len() {
+                // What was said ends at a character, because it is text.
+                pieces.push(delta(json!({"content": &word[cut..]})));
+            }
         }
+        for (index, call) in whole.calls.iter().enumerate() {
+            let function = json!({"name": call.name, "arguments": ""});
+            let begun = json!({"index": index, "id": call.id, "type": "function", "function": function});
+            pieces.push(delta(json!({"tool_calls": [begun]})));
+            let arguments: Vec<char> = call.arguments.to_string().chars().collect();
+            for part in arguments.chunks(FRAGMENT_CHARS) {
+                let function = json!({"arguments": part.iter().collect::<String>()});
+                pieces.push(delta(json!({"tool_calls": [{"index": index, "function": function}]})));
+            }
+        }
+        let reason = if whole.calls.is_empty() { "stop" } else { "tool_calls" };
+        pieces.push(json!({"index": 0, "delta": {}, "finish_reason": reason}));
+        pieces
     }
-    let reason = if whole.calls.is_empty() { "stop" } else { "tool_calls" };
-    pieces.push(json!({"index": 0, "delta": {}, "finish_reason": reason}));
-    pieces
 }
 
 /// Sends what is pending, sometimes in two parts that end in the middle of anything.

@@ -37,9 +37,14 @@ pub(crate) struct World {
     pub(crate) fuse_burnt: Notify,
     pub(crate) counts: Counts,
     complaints: Mutex<Vec<Violation>>,
-    /// From a kill to the first new event of a session that was running.
+    /// The server ends what ran when it was killed, in place of going on with it.
+    pub(crate) fails_on_crash: bool,
+    /// From a start to the first event of a new writer, of sessions that had been running when the server was killed.
     pub(crate) recoveries: Mutex<Vec<Duration>>,
 }
+
+/// Every open run is resolved so long after a start.
+pub(crate) const RESOLVED_MAX: Duration = Duration::from_secs(10);
 
 /// What has been done so far.
 #[derive(Debug, Default)]
@@ -62,6 +67,7 @@ pub(crate) struct Session {
     pub(crate) name: String,
     /// Nobody reads it and nobody commands it: only the server can bring it to its end.
     pub(crate) orphan: bool,
+    pub(crate) born: Instant,
     /// Kills of the server before it was created.
     pub(crate) born_after_kills: u32,
     pub(crate) delete_asked: AtomicBool,
@@ -81,8 +87,8 @@ pub(crate) struct Known {
     pub(crate) run: Option<String>,
     /// Approvals that nobody has resolved: the whole events.
     pub(crate) approvals: Vec<Value>,
-    /// It was running when the server was killed: the position then, and when.
-    killed_at: Option<(u64, Instant)>,
+    /// It was running when the server was killed: in which epoch, and when the server was started again.
+    lost: Option<(String, Instant)>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -90,7 +96,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl World {
-    pub(crate) fn new(oracle: Oracle) -> Arc<Self> {
+    pub(crate) fn new(oracle: Oracle, fails_on_crash: bool) -> Arc<Self> {
         Arc::new(Self {
             oracle,
             server: watch::Sender::new(None),
@@ -99,6 +105,7 @@ impl World {
             fuse_burnt: Notify::new(),
             counts: Counts::default(),
             complaints: Mutex::default(),
+            fails_on_crash,
             recoveries: Mutex::default(),
         })
     }
@@ -148,17 +155,28 @@ impl World {
 
     /// The server was killed: remembers what was running.
     pub(crate) fn note_kill(&self) {
-        let now = Instant::now();
         for session in self.sessions() {
             let mut known = lock(&session.known);
-            let seq = known.last.as_ref().map(|(_, seq)| *seq);
-            // What waits for a person may wait on: nothing new is due.
-            known.killed_at = match (&known.run, seq) {
-                (Some(_), Some(seq)) if known.approvals.is_empty() => Some((seq, now)),
+            // What waits for a person waits on: nothing new is due.
+            known.lost = match (&known.run, &known.last) {
+                (Some(_), Some((id, _))) if known.approvals.is_empty() => Some((epoch(id).to_owned(), Instant::now())),
                 _ => None,
             };
         }
     }
+
+    /// The server is started again.
+    pub(crate) fn note_start(&self) {
+        for session in self.sessions() {
+            if let Some((_, since)) = &mut lock(&session.known).lost {
+                *since = Instant::now();
+            }
+        }
+    }
+}
+
+fn epoch(id: &str) -> &str {
+    id.split('.').next().unwrap_or_default()
 }
 
 impl Session {
@@ -166,6 +184,7 @@ impl Session {
         Arc::new(Self {
             name,
             orphan,
+            born: Instant::now(),
             born_after_kills: kills,
             delete_asked: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
@@ -217,11 +236,12 @@ impl Session {
             return;
         }
         known.last = Some((id.to_owned(), seq));
-        if let Some((tail, since)) = known.killed_at
-            && seq > tail
-        {
-            known.killed_at = None;
-            lock(&world.recoveries).push(since.elapsed());
+        if let Some((_, since)) = known.lost.take_if(|(lost, _)| lost != epoch(id)) {
+            let took = since.elapsed();
+            if took > RESOLVED_MAX {
+                world.complain("R12", "slow recovery", &self.name, format!("{took:?} after the start, at {id}"));
+            }
+            lock(&world.recoveries).push(took);
         }
         let parsed = || serde_json::from_slice::<Value>(json).unwrap_or_default();
         match kind {
@@ -236,6 +256,10 @@ impl Session {
                 known.approvals.retain(|open| open["approval_id"] != resolved["approval_id"]);
             }
             _ => {}
+        }
+        // It had ended or waited before, and its readers did not know.
+        if known.run.is_none() || !known.approvals.is_empty() {
+            known.lost = None;
         }
     }
 }

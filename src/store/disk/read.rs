@@ -10,7 +10,10 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use tokio::sync::oneshot;
 
-use super::{OpenError, chunk, schema, tails::Tails};
+use super::{
+    OpenError, chunk, schema,
+    tails::{Tail, Tails},
+};
 use crate::{
     env::Millis,
     frame::{Frame, fitting},
@@ -112,37 +115,44 @@ pub(super) fn row_id(connection: &Connection, key: &SessionKey) -> rusqlite::Res
     find.query_row([key.tenant.as_str(), key.session.as_str()], |row| row.get(0)).optional()
 }
 
-/// Columns of [`stored`].
-const STORED: &str = "SELECT id, tenant, name, term, due, summary, \
-    coalesce((SELECT last_seq FROM chunk WHERE chunk.session = session.id ORDER BY first_seq DESC LIMIT 1), 0) \
-    FROM session";
+/// Columns of [`entry`].
+const ENTRY: &str = "SELECT id, tenant, name, term, due, summary FROM session";
 
-/// A row of [`STORED`]; its tail may be in memory.
-fn stored(row: &Row<'_>, tails: &Tails) -> rusqlite::Result<Result<Stored, StoreError>> {
+/// A row of [`ENTRY`], whose tail is not known yet.
+fn entry(row: &Row<'_>) -> rusqlite::Result<Result<Stored, StoreError>> {
     let (id, tenant, name): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
     let term: i64 = row.get(3)?;
     let due: Option<i64> = row.get(4)?;
-    let (summary, last): (String, i64) = (row.get(5)?, row.get(6)?);
+    let summary: String = row.get(5)?;
     let (Ok(tenant), Ok(session)) = (tenant.parse(), name.parse()) else {
         return Ok(Err(StoreError::Damaged(format!("the name of session {id}"))));
     };
-    let key = SessionKey { tenant, session };
-    let tail = tails.lock().get(&key).map(|tail| tail.tail());
-    let due = Millis(due.map_or(u64::MAX, i64::cast_unsigned));
     Ok(Ok(Stored {
         ordinal: id.cast_unsigned(),
-        tail: tail.unwrap_or(Seq(last.cast_unsigned())),
+        tail: Seq::ZERO,
         term: term.cast_unsigned(),
-        note: Note { summary: summary.into(), due },
-        key,
+        note: Note { summary: summary.into(), due: Millis(due.map_or(u64::MAX, i64::cast_unsigned)) },
+        key: SessionKey { tenant, session },
     }))
+}
+
+/// The entry with its tail: in memory or, where there is none, in the newest chunk. In this order, and not within the
+/// statement that found the entry: that one sees the chunks of an earlier moment, and what is not in memory any more may
+/// have become a chunk since.
+fn with_tail(connection: &Connection, tails: &Tails, mut stored: Stored) -> Result<Stored, StoreError> {
+    let in_memory = tails.lock().get(&stored.key).map(Tail::tail);
+    stored.tail = match in_memory {
+        Some(tail) => tail,
+        None => chunk::newest(connection, stored.ordinal.cast_signed())?,
+    };
+    Ok(stored)
 }
 
 /// One session.
 pub(super) fn session(connection: &Connection, tails: &Tails, key: &SessionKey) -> Result<Stored, StoreError> {
-    let mut find = connection.prepare_cached(&format!("{STORED} WHERE tenant = ? AND name = ?"))?;
-    let found = find.query_row([key.tenant.as_str(), key.session.as_str()], |row| stored(row, tails)).optional()?;
-    found.unwrap_or(Err(StoreError::NotFound))
+    let mut find = connection.prepare_cached(&format!("{ENTRY} WHERE tenant = ? AND name = ?"))?;
+    let found = find.query_row([key.tenant.as_str(), key.session.as_str()], entry).optional()?;
+    with_tail(connection, tails, found.ok_or(StoreError::NotFound)??)
 }
 
 /// Sessions of one tenant, newest first.
@@ -153,12 +163,12 @@ pub(super) fn sessions(
     before: Option<u64>,
     limit: usize,
 ) -> Result<Vec<Stored>, StoreError> {
-    let mut find =
-        connection.prepare_cached(&format!("{STORED} WHERE tenant = ? AND id < ? ORDER BY id DESC LIMIT ?"))?;
+    let mut find = connection.prepare_cached(&format!("{ENTRY} WHERE tenant = ? AND id < ? ORDER BY id DESC LIMIT ?"))?;
     let before = before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX);
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = find.query_map((tenant.as_str(), before, limit), |row| stored(row, tails))?;
-    rows.map(|row| row?).collect()
+    let rows = find.query_map((tenant.as_str(), before, limit), entry)?;
+    let entries: Vec<Stored> = rows.map(|row| row?).collect::<Result<_, StoreError>>()?;
+    entries.into_iter().map(|stored| with_tail(connection, tails, stored)).collect()
 }
 
 /// Sessions that were due until `until`.

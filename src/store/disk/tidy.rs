@@ -63,8 +63,13 @@ pub(super) struct Tidy {
 
 impl Tidy {
     pub(super) fn new(file: PathBuf) -> Self {
-        // Whatever the process before left is looked at at once.
-        Self { file, look_at: Some(Instant::now()), ..Self::default() }
+        // Whatever the process before left is looked at at once. One that did not put its file away may have been about to
+        // take the traces of deleted sessions out of it.
+        let mut tidy = Self { look_at: Some(Instant::now()), ..Self::default() };
+        if log_bytes(&file) > 0 {
+            tidy.deleted();
+        }
+        Self { file, ..tidy }
     }
 
     /// When there is something to do, if nothing is committed before.

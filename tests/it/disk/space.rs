@@ -55,6 +55,31 @@ async fn deletion_really_deletes_and_the_space_comes_back() {
 }
 
 #[tokio::test]
+async fn what_was_deleted_is_gone_although_the_process_was_killed_at_once() {
+    const CANARY: &str = "xK9-canary-of-a-killed-session-Q7";
+    let (folder, copy) = (Folder::new(), Folder::new());
+    let store = open(folder.path());
+    store.create(&key("s")).await.unwrap();
+    let frames = vec![frame(&mut Encoder::default(), 1, CANARY)];
+    store.append(Append { frames, ..append("s", 1..=1) }).await.unwrap();
+    store.delete(&key("s")).await.unwrap();
+    std::fs::create_dir_all(copy.path()).unwrap();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let from = entry.unwrap();
+        std::fs::copy(from.path(), copy.path().join(from.file_name())).unwrap();
+    }
+    assert!(holds(copy.path(), CANARY), "nothing has been tidied yet");
+    let next = open(copy.path());
+    assert_eq!(read(&next, "s").await, Err(StoreError::NotFound));
+    let mut waited = Duration::ZERO;
+    while holds(copy.path(), CANARY) {
+        assert!(waited < Duration::from_secs(60), "its words are still in the files");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        waited += Duration::from_secs(1);
+    }
+}
+
+#[tokio::test]
 async fn a_journal_is_shortened_although_one_session_is_slow() {
     let folder = Folder::new();
     let store = open(folder.path());

@@ -63,11 +63,14 @@ fn turn_at(log: &[Event], seq: u64) -> Option<(&str, &str)> {
     log.iter().rev().filter(said).find_map(|event| read(event.text("content")))
 }
 
-/// Only an upstream that refuses for ever makes a run fail here.
+/// Only an upstream that refuses for ever makes a run fail here; and the loss of its process, which is judged elsewhere.
 fn failed(case: &Case, log: &[Event], event: &Event, findings: &mut Findings<'_>) {
+    let before = || log.iter().rev().skip_while(|other| other.seq >= event.seq);
+    let shows = |other: &&Event| matches!(other.kind.as_str(), "text.delta" | "reasoning.delta" | "tool_call.started");
+    let partial = before().take_while(|other| other.kind != "run.started").any(|other| shows(&other));
     let refuses = turn_at(log, event.seq).is_some_and(|(s, t)| case.oracle.turn(s, t).refusals == u32::MAX);
-    let right = refuses && event.value["code"] == "upstream_overloaded" && event.value["partial"] == false;
-    findings.unless(right, "R21", "failed", || format!("{}", event.value));
+    let due = (refuses && event.value["code"] == "upstream_overloaded") || event.value["code"] == "owner_lost";
+    findings.unless(due && event.value["partial"] == partial, "R21", "failed", || format!("{}", event.value));
 }
 
 /// When a stop has been acknowledged, the upstream has seen its connection close, and sees no other.

@@ -39,6 +39,35 @@ impl Writer {
         self.push("input.added", fields);
     }
 
+    fn step(&mut self, run: &str, kind: &str, attempt: u32, finish_reason: Value) {
+        self.push(kind, json!({"run_id": run, "step": 1, "attempt": attempt, "finish_reason": finish_reason}));
+    }
+
+    /// A run that is lost in the middle of its answer, and goes on in a new term, in words: its model refuses a prefill.
+    fn lost_and_found(&mut self, run: &str, answer: &Answer, epoch: &'static str) {
+        self.push("run.started", json!({"run_id": run}));
+        self.step(run, "step.started", 1, Value::Null);
+        self.block += 1;
+        let block = self.block;
+        self.push("text.started", json!({"block": block, "message_id": run}));
+        let say = |w: &mut Self, words: &[String]| {
+            for word in words {
+                w.push("text.delta", json!({"block": block, "text": word}));
+            }
+        };
+        say(self, &answer.words[..3]);
+        self.epoch = epoch;
+        for (mode, attempt) in [("prefill", 1), ("continue", 2)] {
+            self.push("run.recovered", json!({"run_id": run, "attempt": 1, "mode": mode}));
+            self.step(run, "step.ended", attempt, json!("error"));
+            self.step(run, "step.started", attempt + 1, Value::Null);
+        }
+        say(self, &answer.words[3..]);
+        self.push("text.ended", json!({"block": block}));
+        self.step(run, "step.ended", 3, json!("stop"));
+        self.push("run.completed", json!({"run_id": run, "finish_reason": "stop"}));
+    }
+
     /// The first `count` words of an answer, and its calls if it is whole.
     fn answer(&mut self, message: &str, answer: &Answer, count: usize) {
         for (kind, words) in [("reasoning", answer.reasoning.as_slice()), ("text", &answer.words[..count])] {
@@ -75,7 +104,7 @@ fn receipt(id: &str, seq: u64) -> Told {
     Told::Done(json!({"command_id": id, "status": "applied", "seq": seq}))
 }
 
-/// A session with a tool call that was approved, and a second run that was stopped.
+/// A session with a tool call that was approved after a kill, a run that went on after another, and one that was stopped.
 fn good() -> Case {
     let named = |n: u32| format!("t{n}");
     let fits = |turn: &String| {
@@ -88,9 +117,11 @@ fn good() -> Case {
         ORACLE.turn(SESSION, turn).rounds == 0 && ORACLE.answer(SESSION, turn, 0).words.len() > 9 && *turn != acts
     };
     let cut = (0..).map(named).find(long).expect("one of many");
+    let plain = |turn: &String| long(turn) && *turn != cut && ORACLE.answer(SESSION, turn, 0).reasoning.is_empty();
+    let lost = (0..).map(named).find(plain).expect("one of many");
 
     let mut w = Writer { records: Vec::new(), epoch: "aaaaaa", block: 0 };
-    w.push("session.created", json!({"tools": [{"name": ACT, "approval": "always"}]}));
+    w.push("session.created", json!({"model": "oracle/n", "tools": [{"name": ACT, "approval": "always"}]}));
     w.input(&acts, None);
     w.push("run.started", json!({"run_id": "r1"}));
     w.push("step.started", json!({"run_id": "r1", "step": 1, "attempt": 1}));
@@ -101,16 +132,18 @@ fn good() -> Case {
     let fingerprint = digest(ACT, &call.arguments);
     let asks = json!({"approval_id": "a1", "call_id": call.id, "arguments": call.arguments, "digest": fingerprint});
     w.push("approval.requested", asks);
+    w.epoch = "bbbbbb";
     w.push("approval.resolved", json!({"approval_id": "a1", "outcome": "approved", "digest": fingerprint}));
     w.push("tool.started", json!({"call_id": call.id, "attempt": 1}));
     let approved = w.push("command.applied", json!({"command_id": "c1"}));
-    w.epoch = "bbbbbb";
     w.push("tool.completed", json!({"call_id": call.id, "output": output(&call.arguments)}));
     w.push("step.started", json!({"run_id": "r1", "step": 2, "attempt": 1}));
     let second = ORACLE.answer(SESSION, &acts, 1);
     w.answer("m2", &second, second.words.len());
     w.push("step.ended", json!({"run_id": "r1", "step": 2, "attempt": 1, "finish_reason": "stop"}));
     w.push("run.completed", json!({"run_id": "r1", "finish_reason": "stop"}));
+    w.input(&lost, None);
+    w.lost_and_found("r3", &ORACLE.answer(SESSION, &lost, 0), "cccccc");
     w.input(&cut, Some("c2"));
     w.push("run.started", json!({"run_id": "r2"}));
     let sent = w.push("command.applied", json!({"command_id": "c2"}));
@@ -151,7 +184,9 @@ fn good() -> Case {
         ],
         executions: vec![execution],
         exchanges: vec![exchange("open", 100), exchange("close", 900)],
-        kills: 1,
+        kills: 2,
+        age_s: 3,
+        fails_on_crash: false,
     };
     refold(&mut case);
     case
@@ -296,10 +331,83 @@ const WRONGS: &[Wrong] = &[
             events.remove(place);
         });
     }),
-    ("R21", "failed", |case| {
+    ("R3", "epoch changed", |case| case.kills = 1),
+    ("R9", "not answered", |case| {
+        rewrite(case, |events| {
+            let place = at(events, "approval.resolved");
+            events[place] = json!({"type": "tool.failed", "call_id": events[place - 1]["call_id"], "id": "bbbbbb.0"});
+        });
+    }),
+    ("R12", "not recovered", |case| {
+        rewrite(case, |events| {
+            let place = at(events, "run.recovered");
+            events.remove(place);
+        });
+    }),
+    ("R12", "did not wait", |case| {
+        rewrite(case, |events| {
+            let place = at(events, "approval.resolved");
+            let recovered = json!({"type": "run.recovered", "run_id": "r1", "attempt": 1, "mode": "restart_step"});
+            events.insert(place, recovered);
+        });
+    }),
+    ("R12", "a wrong recovery", |case| {
+        rewrite(case, |events| {
+            let place = at(events, "run.recovered");
+            events[place]["attempt"] = json!(2);
+        });
+    }),
+    ("R12", "a wrong recovery", |case| {
+        rewrite(case, |events| {
+            let place = at(events, "run.recovered");
+            let again: Vec<Value> = events[place + 3..place + 6].to_vec();
+            events.splice(place + 6..place + 6, again);
+        });
+    }),
+    ("R12", "another mode", |case| {
+        rewrite(case, |events| {
+            let place = at(events, "run.recovered");
+            events[place]["mode"] = json!("restart_step");
+        });
+    }),
+    ("R12", "another mode", |case| rewrite(case, |events| events[0]["model"] = json!("oracle/m"))),
+    ("R12", "steps", |case| {
+        rewrite(case, |events| {
+            let place = at(events, "run.recovered");
+            events.drain(place + 1..place + 3);
+        });
+    }),
+    ("R12", "a ghost speaks", |case| {
+        rewrite(case, |events| {
+            let place = at(events, "run.recovered");
+            let word = events[place - 1].clone();
+            events.insert(place + 1, word);
+        });
+    }),
+    ("R12", "not given up", |case| case.fails_on_crash = true),
+    ("R12", "given up", |case| {
         rewrite(case, |events| {
             let place = at(events, "run.completed");
             events[place] = json!({"type": "run.failed", "run_id": "r1", "code": "owner_lost"});
+        });
+    }),
+    ("text", "not the answer", |case| {
+        rewrite(case, |events| {
+            let place = at(events, "run.recovered");
+            let word = events[place - 1].clone();
+            events.insert(place + 6, word);
+        });
+    }),
+    ("text", "blocks", |case| {
+        rewrite(case, |events| {
+            let place = at(events, "run.recovered");
+            events.insert(place, json!({"type": "text.ended", "block": events[place - 1]["block"], "id": "bbbbbb.0"}));
+        });
+    }),
+    ("R21", "failed", |case| {
+        rewrite(case, |events| {
+            let place = at(events, "run.completed");
+            events[place] = json!({"type": "run.failed", "run_id": "r1", "code": "upstream_error"});
         });
     }),
     ("text", "not the answer", |case| {

@@ -9,10 +9,13 @@ use crate::{
     story::Event,
 };
 
-/// The answer that is being written.
+/// The answer that is being written, over as many attempts as it takes.
 #[derive(Default)]
 struct Step {
     text: String,
+    /// What of the text earlier attempts had shown.
+    before: usize,
+    /// Of the newest attempt, as all that follows.
     thought: String,
     calls: Vec<(String, Value)>,
     open: bool,
@@ -41,12 +44,21 @@ pub(super) fn check(case: &Case, log: &[Event], findings: &mut Findings<'_>) {
                     format!("at {seq}: {}", event.text("content"))
                 });
                 (walk.turn, walk.round) = (turn, 0);
+                walk.step = Step::default();
             }
-            // An attempt that showed something is continued: the next one begins with what it left.
-            "step.started" if !walk.step.open => walk.step = Step { open: true, ..Step::default() },
+            // An attempt that was lost is continued: the next one begins with what it left.
+            "step.started" => {
+                let text = std::mem::take(&mut walk.step.text);
+                walk.step = Step { before: text.len(), text, open: true, ..Step::default() };
+            }
             "text.started" | "reasoning.started" | "tool_call.started" => begun(&mut walk, event, findings),
             "text.delta" | "reasoning.delta" => said(&mut walk, event, findings),
-            "text.ended" | "reasoning.ended" => walk.block = None,
+            "text.ended" | "reasoning.ended" => {
+                let ended = walk.block.take().map(|(block, _)| block);
+                findings.unless(ended == event.value["block"].as_u64(), "text", "blocks", || {
+                    format!("at {seq}: {} ends while {ended:?} is open", event.value["block"])
+                });
+            }
             "tool_call.ready" => {
                 walk.step.calls.push((event.text("name").to_owned(), event.value["arguments"].clone()));
             }
@@ -56,6 +68,10 @@ pub(super) fn check(case: &Case, log: &[Event], findings: &mut Findings<'_>) {
                 findings.unless(reason == "stop", "text", "not whole", || format!("at {seq}: completed, {reason}"));
             }
             _ => {}
+        }
+        if event.ends_a_run() {
+            walk.step = Step::default();
+            findings.unless(walk.block.is_none(), "text", "blocks", || format!("at {seq}: {:?} is open", walk.block));
         }
     }
 }
@@ -87,20 +103,23 @@ fn said(walk: &mut Walk<'_>, event: &Event, findings: &mut Findings<'_>) {
 
 fn ended(case: &Case, walk: &mut Walk<'_>, event: &Event, findings: &mut Findings<'_>) {
     let step = std::mem::take(&mut walk.step);
-    walk.block = None;
     let (seq, reason) = (event.seq, event.text("finish_reason"));
     let Some((session, turn)) = walk.turn else {
         return findings.add("R6", "foreign input", format!("at {seq}: nobody had asked"));
     };
     let answer = case.oracle.answer(session, turn, walk.round);
     let place = || format!("turn {turn}, round {}, ended at {seq} with {reason}", walk.round);
+    // Only a text whose attempt was lost stays open: it grows on.
+    let open = walk.block.map(|(_, kind)| kind);
+    let right = open.is_none() || (reason == "error" && open == Some("text.delta"));
+    findings.unless(right, "text", "blocks", || format!("{}: {open:?} is open", place()));
     match reason {
         "stop" | "tool_calls" => {
             findings.unless(step.text == answer.text(), "text", "not the answer", || {
                 format!("{}: {}", place(), difference(&answer.text(), &step.text))
             });
-            findings.unless(step.thought == answer.thought(), "text", "not the thought", || {
-                format!("{}: {}", place(), difference(&answer.thought(), &step.thought))
+            findings.unless(step.thought == thought(&answer, &step), "text", "not the thought", || {
+                format!("{}: {}", place(), difference(&thought(&answer, &step), &step.thought))
             });
             let due: Vec<_> = answer.calls.iter().map(|call| (call.name.to_owned(), call.arguments.clone())).collect();
             findings.unless(step.calls == due, "text", "not the calls", || {
@@ -112,10 +131,18 @@ fn ended(case: &Case, walk: &mut Walk<'_>, event: &Event, findings: &mut Finding
             findings.unless(is_beginning(&answer, &step), "text", "not a beginning", || {
                 format!("{}: {}", place(), difference(&answer.text(), &step.text))
             });
+            if reason == "error" {
+                walk.step.text = step.text;
+            }
         }
         _ => findings.add("text", "not the end", place()),
     }
     walk.round += u32::from(reason == "tool_calls");
+}
+
+/// What the newest attempt has to think: all of it, or nothing where it only goes on with the text.
+fn thought(answer: &Answer, step: &Step) -> String {
+    if step.before == 0 { answer.thought() } else { String::new() }
 }
 
 /// Whether a cut answer is whole words from the beginning, the thought first.
@@ -126,9 +153,11 @@ fn is_beginning(answer: &Answer, step: &Step) -> bool {
         let _walked = count.count();
         left.is_empty()
     };
+    let due = thought(answer, step);
     whole_words(&answer.words, &step.text)
         && whole_words(&answer.reasoning, &step.thought)
-        && (step.text.is_empty() || step.thought == answer.thought())
+        && due.starts_with(&step.thought)
+        && (step.text.len() == step.before || step.thought == due)
 }
 
 /// The first place where two texts part.

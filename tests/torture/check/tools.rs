@@ -12,6 +12,14 @@ use crate::{
     story::Event,
 };
 
+/// One start of a tool.
+#[derive(Debug)]
+struct Start<'a> {
+    seq: u64,
+    attempt: u64,
+    epoch: &'a str,
+}
+
 /// A tool call as the log tells it.
 #[derive(Default)]
 struct Call<'a> {
@@ -22,7 +30,9 @@ struct Call<'a> {
     /// What was put in place of the arguments.
     edited: Option<Value>,
     denied: bool,
-    starts: Vec<(u64, u64)>,
+    /// Somebody was asked, and has not answered.
+    asked: bool,
+    starts: Vec<Start<'a>>,
     ends: Vec<&'a Event>,
 }
 
@@ -51,6 +61,7 @@ pub(super) fn check(case: &Case, log: &[Event], findings: &mut Findings<'_>) {
                 let right = event.value["digest"] == digest(call.name, &call.arguments)
                     && event.value["arguments"] == call.arguments;
                 findings.unless(right, "R9", "asks for another thing", || event.value.to_string());
+                call.asked = true;
                 approvals.insert(event.text("approval_id"), call_id);
             }
             "approval.resolved" => {
@@ -62,6 +73,7 @@ pub(super) fn check(case: &Case, log: &[Event], findings: &mut Findings<'_>) {
                     findings.add("R9", "nobody asked", format!("{approval} at {seq}"));
                     continue;
                 };
+                call.asked = false;
                 call.denied = event.value["outcome"] != "approved";
                 if !call.denied {
                     call.edited = event.value.get("edited_arguments").cloned();
@@ -74,9 +86,14 @@ pub(super) fn check(case: &Case, log: &[Event], findings: &mut Findings<'_>) {
                 let call = calls.entry(call_id).or_default();
                 let allowed = call.approved.is_some() || policy(call.name) == "never";
                 findings.unless(allowed && !call.denied, "R9", "no approval", || format!("{call_id} starts at {seq}"));
-                call.starts.push((seq, event.value["attempt"].as_u64().unwrap_or_default()));
+                let attempt = event.value["attempt"].as_u64().unwrap_or_default();
+                call.starts.push(Start { seq, attempt, epoch: event.epoch() });
             }
-            "tool.completed" | "tool.failed" => calls.entry(call_id).or_default().ends.push(event),
+            "tool.completed" | "tool.failed" => {
+                let call = calls.entry(call_id).or_default();
+                findings.unless(!call.asked, "R9", "not answered", || format!("{call_id} ends at {seq}"));
+                call.ends.push(event);
+            }
             _ => {}
         }
     }
@@ -99,13 +116,14 @@ fn of_call(case: &Case, call_id: &str, call: &Call<'_>, findings: &mut Findings<
     let Call { starts, ends, .. } = call;
     findings.unless(ends.len() == 1, "R10", "not one end", || format!("{call_id} has {} ends", ends.len()));
     if starts.len() > 1 {
-        let rising = starts.windows(2).all(|pair| pair[0].1 < pair[1].1);
-        let may = call.name != ACT && case.kills > 0 && rising;
+        // Again only where that does no harm, and once for each writer that was lost.
+        let again = |pair: &[Start<'_>]| pair[0].attempt + 1 == pair[1].attempt && pair[0].epoch != pair[1].epoch;
+        let may = call.name != ACT && case.kills > 0 && starts.windows(2).all(again);
         findings.unless(may, "R10", "started twice", || format!("{call_id} of {}: {starts:?}", call.name));
     }
     for end in ends {
         let (code, seq) = (end.text("code"), end.seq);
-        let started = !starts.is_empty() && starts.iter().all(|(start, _)| *start < seq);
+        let started = !starts.is_empty() && starts.iter().all(|start| start.seq < seq);
         let right = match (end.kind.as_str(), code) {
             ("tool.completed", _) => {
                 let ran = case.executions.iter().any(|execution| execution.call_id == call_id);
@@ -126,7 +144,7 @@ fn executed(execution: &Execution, call: Option<&Call<'_>>, findings: &mut Findi
     let Some(call) = call else {
         return findings.add("R10", "ran unseen", format!("{execution:?}"));
     };
-    let recorded = call.starts.iter().any(|(_, attempt)| *attempt == u64::from(execution.attempt));
+    let recorded = call.starts.iter().any(|start| start.attempt == u64::from(execution.attempt));
     findings.unless(recorded, "R10", "ran unseen", || format!("{execution:?}, the log has {:?}", call.starts));
     let due = digest(call.name, call.effective());
     findings.unless(execution.digest == due && execution.tool == call.name, "R9", "ran another thing", || {
