@@ -43,10 +43,14 @@ impl Tail {
 
 /// All of them. Only the writer's thread changes them.
 #[derive(Debug, Default)]
-pub(super) struct Tails(Mutex<HashMap<SessionKey, Tail>>);
+pub(super) struct Tails(Mutex<ByKey<Tail>>);
+
+/// Found several times for every event, so it is hashed fast; the seed is random, and a client cannot know which names
+/// would collide.
+pub(super) type ByKey<T> = HashMap<SessionKey, T, foldhash::fast::RandomState>;
 
 impl Tails {
-    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<SessionKey, Tail>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, ByKey<Tail>> {
         self.0.lock().expect("no panic while the tails are held")
     }
 

@@ -5,7 +5,7 @@
 //! that there are no more commits than [`COMMIT_EVERY`] allows; what comes meanwhile goes along. An operation that
 //! somebody waits for never waits for company.
 
-use std::{collections::HashMap, fs::File, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs::File, path::PathBuf, sync::Arc, time::Duration};
 
 use rusqlite::Connection;
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use super::{
     queue::{Operation, Reply},
     read,
     recover::JournalSize,
-    tails::Tail,
+    tails::{ByKey, Tail},
     tidy::Tidy,
 };
 use crate::{
@@ -46,16 +46,16 @@ pub(super) struct Writer {
 }
 
 /// A session as the operations of one commit make it.
-pub(super) struct Draft {
-    pub(super) id: i64,
-    pub(super) term: Term,
+struct Draft {
+    id: i64,
+    term: Term,
     /// The tail before them.
-    pub(super) before: Seq,
-    pub(super) added: Vec<Frame>,
-    pub(super) rests: bool,
-    pub(super) deleted: bool,
+    before: Seq,
+    added: Vec<Frame>,
+    rests: bool,
+    deleted: bool,
     /// Another session of the same name was deleted in the same commit.
-    pub(super) replaces: bool,
+    replaces: bool,
 }
 
 impl Draft {
@@ -68,7 +68,7 @@ impl Draft {
     }
 }
 
-pub(super) type Drafts = HashMap<SessionKey, Option<Draft>>;
+type Drafts = ByKey<Option<Draft>>;
 
 impl Writer {
     pub(super) fn new(
@@ -167,7 +167,7 @@ impl Writer {
         crash::point("append.before_write");
         self.sync(syncs)?;
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let mut drafts = Drafts::new();
+        let mut drafts = Drafts::default();
         for (change, (_, result)) in changes.into_iter().zip(answers.iter_mut()) {
             *result = self.apply(change, &mut drafts)?;
         }
@@ -229,7 +229,11 @@ impl Writer {
                 }
                 self.note(draft, append.term, append.note)?;
                 draft.rests = append.rests;
-                draft.added.extend(append.frames);
+                if draft.added.is_empty() {
+                    draft.added = append.frames;
+                } else {
+                    draft.added.extend(append.frames);
+                }
                 Ok(())
             }
             (Change::Delete(_), Some(draft)) => {
