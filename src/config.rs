@@ -122,7 +122,7 @@ impl Upstream {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Sessions alive at once.
+    /// Sessions in memory at once.
     pub sessions_max: usize,
     /// Model calls of one run.
     pub steps_max: u32,

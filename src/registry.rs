@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    env::Env,
+    env::{Env, Millis},
     event::{Durability, Event, Record, Role},
     id::{EventId, Seq, SessionId, SessionKey, Tenant},
     provider::{Model, ProviderError, Providers},
@@ -58,7 +58,7 @@ const OPENING_LOCKS: usize = 64;
 /// Bounds of one process.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Sessions alive at once.
+    /// Sessions in memory at once.
     pub sessions_max: usize,
     /// Bounds of each session.
     pub session: Limits,
@@ -111,8 +111,8 @@ pub enum RegistryError {
     /// Its log in the store cannot be read; the text names the event.
     #[error("{0}")]
     Damaged(String),
-    /// The process is at its limit.
-    #[error("this server holds at most {0} sessions")]
+    /// The process is at its limit, and each of its sessions is in use.
+    #[error("this server holds at most {0} sessions in memory, and all of them are in use")]
     Full(usize),
     /// The process is about to stop.
     #[error("this server is stopping")]
@@ -182,9 +182,7 @@ impl Registry {
         if self.stopping.is_cancelled() {
             return Err(RegistryError::Stopping);
         }
-        if self.live().len() >= self.config.sessions_max {
-            return Err(RegistryError::Full(self.config.sessions_max));
-        }
+        self.make_room()?;
         new.params.check(self.providers.keys().map(String::as_str)).map_err(RegistryError::Invalid)?;
         let retention_s = new.retention_s.unwrap_or(RETENTION_DEFAULT_S);
         if !(1..=RETENTION_MAX_S).contains(&retention_s) {
@@ -237,6 +235,10 @@ impl Registry {
             return Ok(handle);
         }
         let stored = self.store.get(key).await?;
+        // What needs a writer is opened in any case: it was in memory when the process before ended.
+        if stored.note.due > Millis(0) {
+            self.make_room()?;
+        }
         let Some(fold) = self.fold(&stored).await? else { return Err(RegistryError::NotFound) };
         if let Some(reason) = self.store.failure() {
             let (reading, handle) = ReadOnly::new(key.clone(), fold, StoreError::Failed(reason), self.store.clone());

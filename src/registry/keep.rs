@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 
-use super::Registry;
+use super::{Registry, RegistryError};
 use crate::{id::SessionKey, session::Handle, store::StoreError};
 
 /// How often it is looked. A session that expires is gone that much late when it is not in memory.
@@ -44,6 +44,16 @@ impl Registry {
     /// Sessions that nobody uses leave the memory: their task ends when nobody can speak to it any more.
     fn let_go(&self) {
         self.live().retain(|_, handle| !handle.is_idle_for(IDLE_LOOKS));
+    }
+
+    /// Room for one more session in memory, if need be in the place of those that nobody uses at this moment.
+    pub(super) fn make_room(&self) -> Result<(), RegistryError> {
+        let most = self.config.sessions_max;
+        let mut live = self.live();
+        if live.len() >= most {
+            live.retain(|_, handle| !handle.is_idle_for(1));
+        }
+        if live.len() < most { Ok(()) } else { Err(RegistryError::Full(most)) }
     }
 
     /// Sessions that have something to do and are not alive: runs that the process before left open, sessions that have

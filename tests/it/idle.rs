@@ -71,3 +71,30 @@ async fn a_session_expires_wherever_it_is() {
     let end = reader.rest().await.pop().expect("an end");
     assert_eq!((end.event.as_str(), end.data["reason"].as_str()), ("session.closed", Some("expired")));
 }
+
+#[tokio::test(start_paused = true)]
+async fn there_is_room_for_whoever_asks_as_long_as_somebody_is_idle() {
+    let mut config = steerage::Config::in_memory();
+    config.limits.sessions_max = 2;
+    let server = TestServer::configured(config, |server| server);
+    let client = server.client();
+    let echo = |id: &str| json!({"id": id, "model": "demo/echo", "input": id});
+    for id in ["a", "b", "c", "d"] {
+        client.create(echo(id)).await;
+        sleep(Duration::from_secs(1)).await;
+    }
+    for id in ["a", "d", "b", "c", "a"] {
+        assert_eq!(text_of(&client.log(id).await), id);
+        assert!(in_memory(&client).await <= 2);
+    }
+    for id in ["e", "f"] {
+        client.create(json!({"id": id, "model": "demo/story", "input": "go"})).await;
+    }
+    let full = client.post("/v1/sessions", echo("g")).await;
+    assert_eq!((full.status, full.code().as_str()), (429, "too_many_sessions"));
+    assert!(full.headers.contains_key("retry-after"));
+    assert_eq!(client.get("/v1/sessions/a").await.code(), "too_many_sessions", "it would not fit either");
+    assert_eq!(client.control("e", json!({"type": "cancel"})).await.status, 200);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(text_of(&client.log("a").await), "a");
+}
