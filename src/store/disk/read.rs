@@ -163,7 +163,8 @@ pub(super) fn sessions(
     before: Option<u64>,
     limit: usize,
 ) -> Result<Vec<Stored>, StoreError> {
-    let mut find = connection.prepare_cached(&format!("{ENTRY} WHERE tenant = ? AND id < ? ORDER BY id DESC LIMIT ?"))?;
+    let mut find =
+        connection.prepare_cached(&format!("{ENTRY} WHERE tenant = ? AND id < ? ORDER BY id DESC LIMIT ?"))?;
     let before = before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX);
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = find.query_map((tenant.as_str(), before, limit), entry)?;

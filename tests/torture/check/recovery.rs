@@ -115,7 +115,9 @@ fn recovered<'a>(run: &mut Run<'a>, event: &'a Event, taken_over: bool, goes_on:
     let right = match taken_over {
         true => attempt == run.recoveries + 1 && attempt <= RECOVERIES_MAX,
         // The model refuses to go on within its text: it is asked again, in words. Once, and before it said anything.
-        false => attempt == run.recoveries && (run.mode, mode) == ("prefill", "continue") && run.step_open && !run.begun,
+        false => {
+            attempt == run.recoveries && (run.mode, mode) == ("prefill", "continue") && run.step_open && !run.begun
+        }
     };
     findings.unless(right && !run.must_fail, "R12", "a wrong recovery", || {
         format!("{}, after {} as {:?}", event.value, run.recoveries, run.mode)
