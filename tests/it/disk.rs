@@ -82,7 +82,7 @@ async fn a_tail_that_becomes_a_chunk_is_seen_in_one_of_the_two_places() {
         for appended in futures_util::future::join_all((0..SESSIONS).map(one)).await {
             appended.unwrap();
         }
-        let began = std::time::Instant::now();
+        let began = tokio::time::Instant::now();
         // Chunks are made a tenth of a second later.
         while began.elapsed() < Duration::from_millis(250) {
             let listed = store.scan(&key("s").tenant, None, SESSIONS).await.unwrap();

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::points;
 
-/// What a build of the harness needs of the project.
-const NEEDED: [&str; 7] = ["Cargo.toml", "Cargo.lock", "src", "tests", "benches", "examples", "openapi"];
+/// What a build of the tests needs of the project.
+const NEEDED: [&str; 8] = ["Cargo.toml", "Cargo.lock", "src", "tests", "benches", "examples", "openapi", "docs"];
 /// Longest that one planted harness may run.
 const RUN_MAX: Duration = Duration::from_secs(600);
 
