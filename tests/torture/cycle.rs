@@ -98,8 +98,7 @@ impl Stage<'_> {
             return Vec::new();
         }
         let count = [1, 1, 1, 2, 2, 3][dice.usize(..6)];
-        let points = crate::points::BUILT_IN;
-        let mut deaths: Vec<Death> = (0..count).map(|_| Death::choose(dice, self.options.load, points)).collect();
+        let mut deaths: Vec<Death> = (0..count).map(|_| Death::choose(dice, self.options)).collect();
         if let Some(Death::Point(name, _)) = deaths.first()
             && name.starts_with("recover")
         {

@@ -5,7 +5,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    points::{POINTS, Tally},
+    options::Options,
+    points::{BUILT_IN, POINTS, Tally},
     process::{Fault, Role},
     world::{Incarnation, World},
 };
@@ -22,17 +23,18 @@ pub(crate) enum Death {
 }
 
 impl Death {
-    /// One of the three; most at a point, where there are points.
-    pub(crate) fn choose(dice: &mut fastrand::Rng, load: Duration, points: bool) -> Self {
+    /// One of the three; most at a point, where there are points: at any, or at the one that is wished for.
+    pub(crate) fn choose(dice: &mut fastrand::Rng, options: &Options) -> Self {
+        let wished = options.point.and_then(|wish| POINTS.iter().find(|(name, _)| *name == wish));
         match dice.u32(..6) {
-            0..4 if points => {
-                let (name, passes) = POINTS[dice.usize(..POINTS.len())];
+            0..4 if BUILT_IN => {
+                let (name, passes) = *wished.unwrap_or(&POINTS[dice.usize(..POINTS.len())]);
                 // Early passings are as interesting as late ones, and more surely reached.
                 let most = if dice.bool() { passes } else { passes.div_ceil(8) };
                 Self::Point(name, dice.u32(1..=most))
             }
             4 => Self::Bytes(dice.i64(1_000..300_000)),
-            _ => Self::at_work(dice, load),
+            _ => Self::at_work(dice, options.load),
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::clock::now_us;
+use crate::{
+    clock::now_us,
+    points::{BUILT_IN, POINTS},
+};
 
 /// How the harness is used; also what is said of it on `--help`.
 pub(crate) const USAGE: &str = "\
@@ -13,6 +16,7 @@ torture: kills a real server over and over, and checks that nobody notices
   --store STORE      memory or disk (disk)
   --kills, --no-kills
                      whether the server is killed (with the disk)
+  --point NAME       the server dies at this point wherever it dies at one
   --fresh-every N    cycles on one directory (25)
   --load-ms N        length of the load of a cycle (about 800)
   --stop             ends at the first cycle with a violation
@@ -26,6 +30,7 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     pub(crate) store: String,
     pub(crate) kills: bool,
+    pub(crate) point: Option<&'static str>,
     pub(crate) fresh_every: u32,
     pub(crate) load: Duration,
     pub(crate) stop: bool,
@@ -49,6 +54,7 @@ impl Options {
             seed: now_us() % 1_000_000_000,
             store: "disk".into(),
             kills: false,
+            point: None,
             fresh_every: 25,
             load: Duration::from_millis(800),
             stop: false,
@@ -66,6 +72,7 @@ impl Options {
                 "--store" => options.store = value()?.clone(),
                 "--kills" => kills = Some(true),
                 "--no-kills" => kills = Some(false),
+                "--point" => options.point = Some(known(value()?)?),
                 "--fresh-every" => options.fresh_every = number(value()?)?.clamp(1, 1_000_000) as u32,
                 "--load-ms" => options.load = Duration::from_millis(number(value()?)?.max(50)),
                 "--stop" => options.stop = true,
@@ -89,5 +96,14 @@ impl Options {
         // What lives in memory dies with the process: killing it proves that the checker sees a loss.
         options.kills = kills.unwrap_or(options.store != "memory");
         Ok(Wish::Run(options))
+    }
+}
+
+fn known(point: &str) -> Result<&'static str, String> {
+    let names = || POINTS.iter().map(|(name, _)| *name);
+    match names().find(|name| *name == point) {
+        _ if !BUILT_IN => Err(format!("--point {point}: only with --features crash-points")),
+        Some(name) => Ok(name),
+        None => Err(format!("--point {point}: there are {}", names().collect::<Vec<_>>().join(", "))),
     }
 }

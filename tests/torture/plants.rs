@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::points;
 
-/// What a build of the harness needs of the project.
-const NEEDED: [&str; 7] = ["Cargo.toml", "Cargo.lock", "src", "tests", "benches", "examples", "openapi"];
+/// What a build of the tests needs of the project.
+const NEEDED: [&str; 8] = ["Cargo.toml", "Cargo.lock", "src", "tests", "benches", "examples", "openapi", "docs"];
 /// Longest that one planted harness may run.
 const RUN_MAX: Duration = Duration::from_secs(600);
 
@@ -30,10 +30,22 @@ struct Garden {
 struct Plant {
     name: String,
     why: String,
+    /// The store of the cycles.
+    #[serde(default = "disk")]
     store: String,
+    /// Where the server dies, if it is to die there more often than elsewhere.
+    point: Option<String>,
+    /// In place of cycles: the tests of the usual binary that one of must fail.
+    test: Option<String>,
+    #[serde(default)]
     expect: Vec<String>,
+    #[serde(default)]
     cycles: u32,
     edit: Vec<Edit>,
+}
+
+fn disk() -> String {
+    "disk".into()
 }
 
 #[derive(Deserialize)]
@@ -69,28 +81,58 @@ pub(crate) fn run(names: &[String], seed: u64) -> Result<bool, String> {
     for plant in wanted {
         println!("planting {}: {}", plant.name, plant.why);
         let began = Instant::now();
-        let harness = build(&home, &plant.edit).map_err(|error| format!("plant {}: {error}", plant.name))?;
-        let built = began.elapsed();
-        let found = torment(&harness, plant, seed)?;
-        let right = found.as_ref().is_some_and(|found| found.rules.iter().any(|rule| plant.expect.contains(rule)));
+        // One that cannot be planted any more keeps nobody from the others.
+        let (right, by, cycles, rules) = try_out(&home, plant, seed).unwrap_or_else(|error| {
+            println!("{error}");
+            (false, "–".into(), "not planted".into(), String::new())
+        });
         missed += u32::from(!right);
-        let (cycles, rules) = match &found {
-            Some(found) => (format!("{} of {}", found.cycles, plant.cycles), found.rules.join(" ")),
-            None => (format!("not in {}", plant.cycles), String::new()),
-        };
         let state = if right { "found" } else { "MISSED" };
-        rows.push(format!("| {} | {} | {state} | {cycles} | {rules} |", plant.name, plant.store));
-        println!("  {state}, cycles {cycles}, {rules} (built in {:.0} s)", built.as_secs_f64());
+        rows.push(format!("| {} | {by} | {state} | {cycles} | {rules} |", plant.name));
+        println!("  {state}, cycles {cycles}, {rules} ({:.0} s)", began.elapsed().as_secs_f64());
     }
-    println!("\n| planted bug | store | | cycles until found | violated |\n| --- | --- | --- | --- | --- |");
+    println!("\n| planted bug | looked for with | | cycles until found | violated |\n| --- | --- | --- | --- | --- |");
     rows.iter().for_each(|row| println!("{row}"));
     println!("plants: {} found, {missed} missed", rows.len() - missed as usize);
     Ok(missed == 0)
 }
 
-/// Copies the project, makes the edits, and builds the harness of the copy. Files that are the same stay untouched, so
+/// Whether a plant is found; by what, after how many cycles, against which rules.
+fn try_out(home: &Path, plant: &Plant, seed: u64) -> Result<(bool, String, String, String), String> {
+    if let Some(filter) = &plant.test {
+        let failed = failing(home, plant, filter)?;
+        let by = format!("`--test it {filter}`");
+        return Ok((!failed.is_empty(), by, "–".into(), failed.join(" ")));
+    }
+    let harness = build(home, &plant.edit)?;
+    let found = torment(&harness, plant, seed)?;
+    let right = found.as_ref().is_some_and(|found| found.rules.iter().any(|rule| plant.expect.contains(rule)));
+    let (cycles, rules) = match &found {
+        Some(found) => (format!("{} of {}", found.cycles, plant.cycles), found.rules.join(" ")),
+        None => (format!("not in {}", plant.cycles), String::new()),
+    };
+    Ok((right, plant.store.clone(), cycles, rules))
+}
+
+/// The tests of the usual binary that fail with the plant.
+fn failing(home: &Path, plant: &Plant, filter: &str) -> Result<Vec<String>, String> {
+    let mut cargo = cargo(home, &plant.edit)?;
+    let output = cargo.args(["test", "--quiet", "--test", "it", filter]).stderr(Stdio::null()).output();
+    let output = output.map_err(|error| format!("cargo: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let failed = text.lines().skip_while(|line| *line != "failures:").filter_map(|line| line.strip_prefix("    "));
+    let mut failed: Vec<String> = failed.filter(|line| line.contains("::")).map(str::to_owned).collect();
+    failed.sort();
+    failed.dedup();
+    match text.contains("test result: ") {
+        true => Ok(failed),
+        false => Err("the planted source does not compile".into()),
+    }
+}
+
+/// Copies the project and makes the edits: cargo, in the copy. Files that are the same stay untouched, so
 /// that only what changed is compiled.
-fn build(home: &Path, edits: &[Edit]) -> Result<PathBuf, String> {
+fn cargo(home: &Path, edits: &[Edit]) -> Result<Command, String> {
     let source = home.join("source");
     fs::create_dir_all(&source).map_err(|error| format!("{}: {error}", source.display()))?;
     for name in NEEDED {
@@ -103,6 +145,12 @@ fn build(home: &Path, edits: &[Edit]) -> Result<PathBuf, String> {
     }
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(&source).env("CARGO_TARGET_DIR", home.join("target"));
+    Ok(cargo)
+}
+
+/// Builds the harness of the planted copy.
+fn build(home: &Path, edits: &[Edit]) -> Result<PathBuf, String> {
+    let mut cargo = cargo(home, edits)?;
     cargo.args(["test", "--quiet", "--test", "torture", "--no-run", "--message-format", "json-render-diagnostics"]);
     if points::BUILT_IN {
         cargo.args(["--features", "crash-points"]);
@@ -154,6 +202,9 @@ fn copy(from: &Path, to: &Path, edits: &[Edit]) -> Result<(), String> {
 fn torment(harness: &Path, plant: &Plant, seed: u64) -> Result<Option<Found>, String> {
     let mut command = Command::new(harness);
     command.args(["--stop", "--store", &plant.store, "--cycles", &plant.cycles.to_string()]);
+    if let Some(point) = plant.point.as_ref().filter(|_| points::BUILT_IN) {
+        command.args(["--point", point]);
+    }
     let mut child = command
         .args(["--seed", &seed.to_string()])
         .stdout(Stdio::piped())

@@ -32,6 +32,7 @@ pub(crate) struct Reader {
     seq: u64,
     /// Where it begins while it has no cursor.
     from: &'static str,
+    connected: bool,
     dice: fastrand::Rng,
 }
 
@@ -87,14 +88,14 @@ impl Reader {
         if from == "start" {
             journal.lock().expect("ours").entries.push(Entry::Begin { seq: 0 });
         }
-        Self { world, session, journal, cursor: None, seq: 0, from, dice }
+        Self { world, session, journal, cursor: None, seq: 0, from, connected: false, dice }
     }
 
     /// A reader that was here before and comes back with the cursor of that time.
     pub(crate) fn back(world: Arc<World>, session: Arc<Session>, cursor: String, dice: fastrand::Rng) -> Self {
         let (journal, seq) = (session.journal(), position(&cursor).unwrap_or_default());
         journal.lock().expect("ours").entries.push(Entry::Begin { seq });
-        Self { world, session, journal, cursor: Some(cursor), seq, from: "start", dice }
+        Self { world, session, journal, cursor: Some(cursor), seq, from: "start", connected: false, dice }
     }
 
     fn note(&self, entry: Entry) {
@@ -125,6 +126,9 @@ impl Reader {
         let door = DOORS[self.dice.usize(..DOORS.len())];
         self.note(Entry::Connected { door, after: self.cursor.clone(), incarnation: server.number });
         Counts::add(&self.world.counts.connections);
+        if std::mem::replace(&mut self.connected, true) {
+            Counts::add(&self.world.counts.reconnects);
+        }
         match door {
             Door::Poll => self.poll(server).await,
             door => self.stream(server, door).await,

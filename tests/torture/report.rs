@@ -1,8 +1,16 @@
 //! What came of it.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
-use crate::{evidence::Violation, options::Options, points, points::Tally, world::Counts};
+use crate::{
+    evidence::Violation,
+    options::Options,
+    points::{self, Tally},
+    world::{Counts, MODES},
+};
 
 /// Violations that are printed in full; the others are counted.
 const SHOWN_MAX: usize = 12;
@@ -43,11 +51,13 @@ impl Report {
         let pairs = [
             (&self.counts.delivered, &counts.delivered),
             (&self.counts.connections, &counts.connections),
+            (&self.counts.reconnects, &counts.reconnects),
             (&self.counts.cuts, &counts.cuts),
             (&self.counts.receipts, &counts.receipts),
             (&self.counts.retries, &counts.retries),
         ];
-        for (sum, count) in pairs {
+        let recovered = self.counts.recovered.iter().zip(&counts.recovered);
+        for (sum, count) in pairs.into_iter().chain(recovered) {
             sum.fetch_add(count.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         self.recoveries.extend(recoveries);
@@ -55,68 +65,58 @@ impl Report {
 
     /// Prints everything; whether all is well.
     pub(crate) fn print(&mut self, options: &Options, took: Duration) -> bool {
-        let count = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
-        let cycles = self.passed + self.failed;
+        let resolved = self.resolved();
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (counts, cycles) = (&self.counts, self.passed + self.failed);
         println!("\nstore {}, seed {}, {cycles} cycles in {:.0} s", options.store, options.seed, took.as_secs_f64());
         println!("kills                    {}", self.kills);
+        let (reached, missed) = self.tally.summary();
         if points::BUILT_IN && options.kills {
-            let (reached, missed) = self.tally.summary();
-            println!("crash points reached     {reached} of {}", points::POINTS.len());
-            println!("reached of armed         {}", self.tally.table());
+            println!("points reached of armed  {}", self.tally.table());
             if !missed.is_empty() {
-                println!("crash points not reached {}", missed.join(", "));
+                println!("points not reached       {}", missed.join(", "));
             }
         }
-        println!("events delivered         {}", count(&self.counts.delivered));
-        println!(
-            "connections of readers   {}, {} of them cut",
-            count(&self.counts.connections),
-            count(&self.counts.cuts)
-        );
-        println!(
-            "answers to commands      {}, {} tries without one",
-            count(&self.counts.receipts),
-            count(&self.counts.retries)
-        );
+        println!("connections of readers   {}, {} of them cut", count(&counts.connections), count(&counts.cuts));
+        println!("answers to commands      {}, {} tries without one", count(&counts.receipts), count(&counts.retries));
         println!("logs checked             {} with {} events", self.checked_sessions, self.checked_events);
         println!("tool executions          {}", self.executions);
-        if !self.recoveries.is_empty() {
-            self.recoveries.sort();
-            let at = |part: f64| self.recoveries[((self.recoveries.len() - 1) as f64 * part) as usize].as_secs_f64();
-            let count = self.recoveries.len();
-            println!(
-                "start to open run resolved p50 {:.3} s, p99 {:.3} s, max {:.3} s of {count} open runs",
-                at(0.5),
-                at(0.99),
-                at(1.0)
-            );
+        let recovered: Vec<String> =
+            MODES.iter().zip(&counts.recovered).map(|(mode, sum)| format!("{} {mode}", count(sum))).collect();
+        println!("runs seen to go on       {}", recovered.join(", "));
+        if let Some(cycle) = self.first_failed {
+            let mut kinds: Vec<String> = self.violations.iter().map(|v| format!("{} {}", v.rule, v.kind)).collect();
+            kinds.sort();
+            kinds.dedup();
+            println!("kinds                    {}", kinds.join(", "));
+            let kills = if options.kills { "--kills" } else { "--no-kills" };
+            let (seed, store) = (options.seed, &options.store);
+            println!("again                    --seed {seed} --store {store} {kills} --cycles {} --stop", cycle + 1);
         }
-        println!("violations               {}", self.violations.len());
-        match self.first_failed {
-            None if cycles > 0 => {
-                // Rule of three: what did not happen in n trials has, with 95 %, a rate below 3/n.
-                println!(
-                    "bound                    fewer than {:.1} % of cycles (3/N, 95 %)",
-                    300.0 / f64::from(cycles)
-                );
-            }
-            None => {}
-            Some(cycle) => {
-                let mut kinds: Vec<String> =
-                    self.violations.iter().map(|violation| format!("{} {}", violation.rule, violation.kind)).collect();
-                kinds.sort();
-                kinds.dedup();
-                println!("kinds                    {}", kinds.join(", "));
-                let kills = if options.kills { "--kills" } else { "--no-kills" };
-                println!(
-                    "again                    --seed {} --store {} {kills} --cycles {} --stop",
-                    options.seed,
-                    options.store,
-                    cycle + 1
-                );
-            }
-        }
-        println!("torture: {} passed, {} failed", self.passed, self.failed);
+        // Rule of three: what did not happen in n trials has, with 95 %, a rate below 3/n.
+        let bound = match self.failed {
+            0 => format!(" (below {:.1} % of cycles, 3/N at 95 %)", 300.0 / f64::from(cycles.max(1))),
+            failed => format!(" in {failed} cycles"),
+        };
+        println!(
+            "torture: {cycles} cycles, {} kills, {reached} of {} points, {} events delivered, {} reconnects, \
+             {} receipts, {} violations{bound}{resolved}",
+            self.kills,
+            points::POINTS.len(),
+            count(&counts.delivered),
+            count(&counts.reconnects),
+            count(&counts.receipts),
+            self.violations.len(),
+        );
         self.failed == 0
+    }
+
+    /// From a start of the server until a run that was open went on, or had its end.
+    fn resolved(&mut self) -> String {
+        self.recoveries.sort();
+        let Some(last) = self.recoveries.len().checked_sub(1) else { return String::new() };
+        let at = |part: f64| self.recoveries[(last as f64 * part) as usize].as_secs_f64();
+        let (p50, p99, max) = (at(0.5), at(0.99), at(1.0));
+        format!("; {} open runs resolved after p50 {p50:.3} s, p99 {p99:.3} s, max {max:.3} s", last + 1)
     }
 }

@@ -51,10 +51,17 @@ pub(crate) const RESOLVED_MAX: Duration = Duration::from_secs(10);
 pub(crate) struct Counts {
     pub(crate) delivered: AtomicU64,
     pub(crate) connections: AtomicU64,
+    /// Those of them that were not a reader's first.
+    pub(crate) reconnects: AtomicU64,
     pub(crate) cuts: AtomicU64,
     pub(crate) receipts: AtomicU64,
     pub(crate) retries: AtomicU64,
+    /// Runs that went on after a kill: `prefill`, `continue`, `restart_step`.
+    pub(crate) recovered: [AtomicU64; 3],
 }
+
+/// How a run goes on after a kill.
+pub(crate) const MODES: [&str; 3] = ["prefill", "continue", "restart_step"];
 
 impl Counts {
     pub(crate) fn add(count: &AtomicU64) {
@@ -249,6 +256,11 @@ impl Session {
             "run.completed" | "run.cancelled" | "run.failed" | "session.closed" => {
                 known.run = None;
                 known.approvals.clear();
+            }
+            "run.recovered" => {
+                let event = parsed();
+                let mode = MODES.iter().position(|mode| event["mode"] == *mode);
+                mode.into_iter().for_each(|mode| Counts::add(&world.counts.recovered[mode]));
             }
             "approval.requested" => known.approvals.push(parsed()),
             "approval.resolved" => {

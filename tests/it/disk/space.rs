@@ -57,17 +57,13 @@ async fn deletion_really_deletes_and_the_space_comes_back() {
 #[tokio::test]
 async fn what_was_deleted_is_gone_although_the_process_was_killed_at_once() {
     const CANARY: &str = "xK9-canary-of-a-killed-session-Q7";
-    let (folder, copy) = (Folder::new(), Folder::new());
+    let folder = Folder::new();
     let store = open(folder.path());
     store.create(&key("s")).await.unwrap();
     let frames = vec![frame(&mut Encoder::default(), 1, CANARY)];
     store.append(Append { frames, ..append("s", 1..=1) }).await.unwrap();
     store.delete(&key("s")).await.unwrap();
-    std::fs::create_dir_all(copy.path()).unwrap();
-    for entry in std::fs::read_dir(folder.path()).unwrap() {
-        let from = entry.unwrap();
-        std::fs::copy(from.path(), copy.path().join(from.file_name())).unwrap();
-    }
+    let copy = as_if_killed(folder.path());
     assert!(holds(copy.path(), CANARY), "nothing has been tidied yet");
     let next = open(copy.path());
     assert_eq!(read(&next, "s").await, Err(StoreError::NotFound));

@@ -34,7 +34,8 @@ pub(crate) struct World {
     /// Stored; wait for a slow world.
     delayed: VecDeque<Effect>,
     pub(crate) tools: Vec<ToolCall>,
-    asked: HashMap<Ticket, Command>,
+    /// Each with the log's tail at that moment.
+    asked: HashMap<Ticket, (Command, Seq)>,
     pub(crate) given: Vec<Command>,
     answered: HashMap<CommandId, (String, Receipt)>,
     replies: u64,
@@ -154,7 +155,7 @@ impl World {
     pub(crate) fn command(&mut self, command: Command) {
         self.replies += 1;
         let ticket = Ticket(self.replies);
-        self.asked.insert(ticket, command.clone());
+        self.asked.insert(ticket, (command.clone(), self.state.fold.tail));
         self.given.push(command.clone());
         self.step(Input::Command { command, by: "someone".into(), ticket });
         let answers = self.held.iter().filter(|effect| matches!(effect, Effect::Reply(t, _) if *t == ticket)).count();
@@ -301,7 +302,7 @@ impl World {
     }
 
     fn replied(&mut self, ticket: Ticket, reply: Reply) {
-        let command = self.asked.remove(&ticket).expect("one answer per ticket");
+        let (command, tail) = self.asked.remove(&ticket).expect("one answer per ticket");
         let digest = command.digest();
         if let Some((before, first)) = command.command_id().and_then(|id| self.answered.get(id)) {
             let again = Receipt { replayed: true, ..first.clone() };
@@ -312,9 +313,10 @@ impl World {
             return;
         }
         match reply {
-            // Refused without a trace: the id is still free.
+            // Refused without a trace: the id is still free. Another command may have used it before the answer came.
             Reply::Full(what) => {
-                assert_eq!(command.command_id().and_then(|id| self.audit.first(id)), None);
+                let used = command.command_id().and_then(|id| self.audit.first(id));
+                assert!(used.is_none_or(|(seq, _)| seq > tail.0), "{used:?} at {tail}");
                 self.audit.saw(what);
             }
             Reply::Conflict(first) => panic!("{command:?} was new and met {first:?}"),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::poet::{LONG_PAUSE, finished, server};
-use crate::support::{Sse, SseEvent};
+use crate::support::{Breakable, Sse, SseEvent, TestServer};
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
@@ -125,4 +125,26 @@ async fn traffic_postpones_the_heartbeat() {
     }
     let silent = silence.elapsed();
     assert!(silent >= HEARTBEAT && silent < HEARTBEAT + Duration::from_secs(1), "{silent:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r4_a_cursor_that_was_given_out_is_known_although_the_store_is_ahead_of_the_log() {
+    let store = Breakable::default();
+    let server = TestServer::with(|server| server.store(store.clone()));
+    let client = server.client();
+    let session = client.create(json!({"model": "demo/echo", "input": "one"})).await;
+    let events = format!("/v1/sessions/{session}/events");
+    client.stream(&events, &[]).await.until("run.completed").await;
+    store.answer_late(Duration::from_secs(5));
+    let send = json!({"type": "send", "content": "two"});
+    let told = async {
+        sleep(Duration::from_secs(1)).await;
+        // The store has more of it than was shown, and this reader begins before what is in memory.
+        let page = client.get_json(&events).await.json();
+        let last = page["last_event_id"].as_str().expect("a cursor").to_owned();
+        client.get_json(&format!("{events}?after={last}")).await.json()
+    };
+    let (_, again) = tokio::join!(client.control(&session, send), told);
+    assert_eq!(again["reset"], Value::Null, "{again}");
+    assert_eq!(again["events"], json!([]));
 }

@@ -1,6 +1,13 @@
-//! A store that can be broken: from then on it takes nothing, and what it has can be read.
+//! A store that can be broken: from then on it takes nothing, and what it has can be read. It can also be late: what it
+//! is given it has at once, and says so after a while.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use steerage::{
@@ -16,11 +23,17 @@ use steerage::{
 pub(crate) struct Breakable {
     inner: Arc<MemoryStore>,
     failure: Arc<OnceLock<String>>,
+    late_ms: Arc<AtomicU64>,
 }
 
 impl Breakable {
     pub(crate) fn break_down(&self, why: &str) {
         self.failure.set(why.to_owned()).expect("it breaks once");
+    }
+
+    /// From now on it answers an append so much later.
+    pub(crate) fn answer_late(&self, by: Duration) {
+        self.late_ms.store(by.as_millis() as u64, Ordering::Relaxed);
     }
 
     fn unless_broken<T: Send + 'static>(
@@ -48,7 +61,16 @@ impl Store for Breakable {
     }
 
     fn append(&self, append: Append) -> BoxFuture<'static, Result<(), StoreError>> {
-        self.unless_broken(|| self.inner.append(append))
+        let (appended, late) = (self.unless_broken(|| self.inner.append(append)), self.late_ms.clone());
+        async move {
+            let appended = appended.await;
+            match late.load(Ordering::Relaxed) {
+                0 => {}
+                late => tokio::time::sleep(Duration::from_millis(late)).await,
+            }
+            appended
+        }
+        .boxed()
     }
 
     fn delete(&self, key: &SessionKey) -> BoxFuture<'static, Result<(), StoreError>> {
