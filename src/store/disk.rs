@@ -6,7 +6,7 @@
 //!   when much of it has gathered; journal rows whose events are all in chunks are deleted.
 //! - A **session** row holds what is known of a session beside its events, for listings and for what is due.
 //!
-//! Between the two, a session's newest events are in memory ([`tails`]): the very frames that its readers share. One
+//! Between the two, a session's newest events are in memory (`tails`): the very frames that its readers share. One
 //! thread writes, and is the only one; two threads read chunks. SQLite never runs on a thread of the runtime.
 //!
 //! The folder holds `steerage.sqlite` with its `-wal` and `-shm`, which `sqlite3` can open while the server runs, and

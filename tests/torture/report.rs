@@ -71,7 +71,9 @@ impl Report {
         println!("\nstore {}, seed {}, {cycles} cycles in {:.0} s", options.store, options.seed, took.as_secs_f64());
         println!("kills                    {}", self.kills);
         let (reached, missed) = self.tally.summary();
+        let mut at_points = "no points".to_owned();
         if points::BUILT_IN && options.kills {
+            at_points = format!("{reached} of {} points", points::POINTS.len());
             println!("points reached of armed  {}", self.tally.table());
             if !missed.is_empty() {
                 println!("points not reached       {}", missed.join(", "));
@@ -99,10 +101,9 @@ impl Report {
             failed => format!(" in {failed} cycles"),
         };
         println!(
-            "torture: {cycles} cycles, {} kills, {reached} of {} points, {} events delivered, {} reconnects, \
+            "torture: {cycles} cycles, {} kills, {at_points}, {} events delivered, {} reconnects, \
              {} receipts, {} violations{bound}{resolved}",
             self.kills,
-            points::POINTS.len(),
             count(&counts.delivered),
             count(&counts.reconnects),
             count(&counts.receipts),
