@@ -13,6 +13,10 @@ use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::Subsc
 mod chat;
 mod operate;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Holds LLM generations as durable sessions: stream, resume, steer, approve, stop.
 #[derive(Parser)]
 #[command(version, about, args_conflicts_with_subcommands = true)]

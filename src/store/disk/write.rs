@@ -30,7 +30,7 @@ use crate::{
 
 /// Shortest time between two commits of events that nobody waits for. A commit costs some 45 µs of CPU however little it
 /// brings, which is twice what a token costs in all; a few milliseconds more are far below what an eye sees of a token.
-const COMMIT_EVERY: Duration = Duration::from_millis(5);
+const COMMIT_EVERY: Duration = Duration::from_millis(8);
 
 /// The writer's thread.
 pub(super) struct Writer {
