@@ -559,15 +559,31 @@ def check_receipts(server: Server, known: Known, wrong: list[str], count: Count)
             wrong.append(f"{known.name}: {command} got {receipt}, and now {again}")
 
 
+def unanswered(log: list[bytes]) -> set[str]:
+    """The approvals that a log asks for and does not resolve."""
+    asked: set[str] = set()
+    for event in map(json.loads, log):
+        if event["type"] == "approval.requested":
+            asked.add(event["approval_id"])
+        elif event["type"] == "approval.resolved":
+            asked.discard(event["approval_id"])
+    return asked
+
+
 def check_resolved(server: Server, logs: dict[str, list[bytes]], wrong: list[str], count: Count) -> None:
-    """A run that was open has an end, or goes on."""
+    """A run that was open has an end, or goes on, or still waits for the very person that it waited for."""
     begun = time.monotonic()
     waiting = {name for name, log in logs.items() if is_open(log)}
     count["open runs"] += len(waiting)
     while waiting and time.monotonic() - begun < RESOLVED_WITHIN_S:
         for name in list(waiting):
-            last = server.ask("GET", f"/v1/sessions/{name}").json().get("last_event_id")
-            if last and position(last)[1] > len(logs[name]):
+            snapshot = server.ask("GET", f"/v1/sessions/{name}").json()
+            last = snapshot.get("last_event_id")
+            asked = {approval["approval_id"] for approval in snapshot.get("approvals", [])}
+            if snapshot.get("state") == "waiting" and asked and asked == unanswered(logs[name]):
+                count["waiting runs"] += 1
+                waiting.remove(name)
+            elif last and position(last)[1] > len(logs[name]):
                 waiting.remove(name)
                 count.most("slowest resolution", time.monotonic() - begun)
         time.sleep(0.02)
@@ -738,7 +754,7 @@ def power_cut(binary: str, cuts: int, seed: int) -> bool:
                 f"{durability}: {cuts} cuts, {count['events']} shown events and {count['receipts']} receipts looked up; "
                 f"{count['lost deltas']} deltas were lost, {count['resets']} cursors got a reset and "
                 f"{count['cursors honoured']} were honoured; {count['deleted']} deletions held; "
-                f"{count['open runs']} open runs had news after at most {count['slowest resolution']:.2f} s",
+                f"{count['open runs']} open runs: {count['waiting runs']} wait on, the others had news after at most {count['slowest resolution']:.2f} s",
                 flush=True,
             )
             if durability == "os" and cuts >= 20 and not count["resets"]:
@@ -1020,7 +1036,7 @@ def print_failures(durability: str, count: Count) -> None:
         f"{durability}: {count['probes']} requests after a failure and {count['refused']} commands refused, "
         f"{count['readers told']} readers told; after the restart {count['events']} shown events and {count['receipts']} "
         f"receipts looked up, {count['in doubt']} unacknowledged commands that were on their way are stored; "
-        f"{count['open runs']} open runs had news after at most {count['slowest resolution']:.2f} s",
+        f"{count['open runs']} open runs: {count['waiting runs']} wait on, the others had news after at most {count['slowest resolution']:.2f} s",
         flush=True,
     )
 
