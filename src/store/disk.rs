@@ -94,6 +94,7 @@ impl DiskStore {
         let lock = schema::lock(&path)?;
         let file = schema::file(&path);
         let in_file = |error: rusqlite::Error| OpenError(format!("{}: {error}", file.display()));
+        let put_away = tidy::log_bytes(&file) == 0;
         let connection = schema::open_to_write(&file)?;
         let recovered = recover::take_up(&connection).map_err(in_file)?;
         let shared = Arc::new(Shared { queue: Queue::default(), tails: recovered.tails, failure: OnceLock::new() });
@@ -103,7 +104,8 @@ impl DiskStore {
         if let Err(error) = tidy::truncate_log(&connection) {
             let _told_by_whoever_writes = shared.fail(&error.to_string());
         }
-        let writer = write::Writer::new(connection, lock, file, shared.clone(), recovered.journal, durability);
+        let tidy = tidy::Tidy::new(file, put_away);
+        let writer = write::Writer::new(connection, lock, tidy, shared.clone(), recovered.journal, durability);
         let writer = std::thread::Builder::new().name("steerage-store".into()).spawn(move || writer.run());
         let writer = writer.map_err(|error| OpenError(format!("a thread for the store: {error}")))?;
         Ok(Self { shared, readers, durability, writer: Some(writer) })

@@ -62,14 +62,14 @@ pub(super) struct Tidy {
 }
 
 impl Tidy {
-    pub(super) fn new(file: PathBuf) -> Self {
-        // Whatever the process before left is looked at at once. One that did not put its file away may have been about to
-        // take the traces of deleted sessions out of it.
-        let mut tidy = Self { look_at: Some(Instant::now()), ..Self::default() };
-        if log_bytes(&file) > 0 {
+    /// Whatever the process before left is looked at at once. One that did not put its file away may have been about to
+    /// take the traces of deleted sessions out of it.
+    pub(super) fn new(file: PathBuf, put_away: bool) -> Self {
+        let mut tidy = Self { file, look_at: Some(Instant::now()), ..Self::default() };
+        if !put_away {
             tidy.deleted();
         }
-        Self { file, ..tidy }
+        tidy
     }
 
     /// When there is something to do, if nothing is committed before.
@@ -226,7 +226,8 @@ pub(super) fn truncate_log(connection: &Connection) -> rusqlite::Result<bool> {
     emptied
 }
 
-fn log_bytes(file: &Path) -> u64 {
+/// Bytes of SQLite's log: none in a file that was put away.
+pub(super) fn log_bytes(file: &Path) -> u64 {
     let mut log = file.as_os_str().to_owned();
     log.push("-wal");
     std::fs::metadata(log).map_or(0, |log| log.len())

@@ -5,7 +5,7 @@
 //! that there are no more commits than [`COMMIT_EVERY`] allows; what comes meanwhile goes along. An operation that
 //! somebody waits for never waits for company.
 
-use std::{fs::File, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs::File, sync::Arc, time::Duration};
 
 use rusqlite::Connection;
 use tokio::time::Instant;
@@ -74,12 +74,11 @@ impl Writer {
     pub(super) fn new(
         connection: Connection,
         lock: File,
-        file: PathBuf,
+        tidy: Tidy,
         shared: Arc<Shared>,
         journal: JournalSize,
         durability: Durability,
     ) -> Self {
-        let tidy = Tidy::new(file);
         Self { connection, shared, journal, durability, syncs: false, tidy, _lock: lock }
     }
 
