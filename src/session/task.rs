@@ -66,8 +66,6 @@ pub struct Task {
     world: World,
     shared: Arc<Shared>,
     term: Term,
-    /// The first position of this term.
-    begins: Seq,
     /// The newest position that was handed to the store.
     written: Seq,
     encoder: Encoder,
@@ -174,7 +172,6 @@ impl Task {
             world,
             shared,
             term,
-            begins: written.next(),
             written,
             encoder: Encoder::default(),
             noted: None,
@@ -330,7 +327,8 @@ impl Task {
     async fn appended(&mut self) {
         let Some(batch) = self.in_flight.take() else { return };
         let log = &self.shared.log;
-        if self.term > 1 && batch.frames.first().map(crate::frame::Frame::seq) == Some(self.begins) {
+        let begins = self.state.fold.terms.last().map(|(_, begins)| *begins);
+        if self.term > 1 && batch.frames.first().map(crate::frame::Frame::seq) == begins {
             crash::point("recover.after_append");
         }
         log.publish(batch.frames, batch.resting);

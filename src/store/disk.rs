@@ -93,10 +93,9 @@ impl DiskStore {
         let Config { path, durability } = config;
         let lock = schema::lock(&path)?;
         let file = schema::file(&path);
-        let in_file = |error: rusqlite::Error| OpenError(format!("{}: {error}", file.display()));
         let put_away = tidy::log_bytes(&file) == 0;
         let connection = schema::open_to_write(&file)?;
-        let recovered = recover::take_up(&connection).map_err(in_file)?;
+        let recovered = recover::take_up(&connection).map_err(schema::in_file(&file))?;
         let shared = Arc::new(Shared { queue: Queue::default(), tails: recovered.tails, failure: OnceLock::new() });
         let readers = Readers::start(&file)?;
         // After a failed sync the kernel may hold pages for clean that never reached the disk, and a log that goes on

@@ -37,14 +37,14 @@ pub fn check(folder: &Path) -> Result<Report, OpenError> {
     let connection = schema::open_to_read(&file)?;
     let file_bytes = std::fs::metadata(&file).map_or(0, |file| file.len());
     let mut report = Report { file_bytes, ..Report::default() };
-    let failed = |error: rusqlite::Error| OpenError(format!("{}: {error}", file.display()));
+    let failed = schema::in_file(&file);
     // One state of the file, whatever a server does to it meanwhile.
-    let _state = connection.unchecked_transaction().map_err(failed)?;
-    check_pages(&connection, &mut report).map_err(failed)?;
-    check_journal(&connection, &mut report).map_err(failed)?;
-    for (key, id, tail) in sessions(&connection).map_err(failed)? {
+    let _state = connection.unchecked_transaction().map_err(&failed)?;
+    check_pages(&connection, &mut report).map_err(&failed)?;
+    check_journal(&connection, &mut report).map_err(&failed)?;
+    for (key, id, tail) in sessions(&connection).map_err(&failed)? {
         report.sessions += 1;
-        let newest = check_session(&connection, &key, id, &mut report).map_err(failed)?;
+        let newest = check_session(&connection, &key, id, &mut report).map_err(&failed)?;
         if tail.first().is_some_and(|first| first.seq() != newest.next()) {
             report.problems.push(format!("{key}: the events past {newest} are missing"));
         }
@@ -121,11 +121,10 @@ fn sessions(connection: &Connection) -> rusqlite::Result<Vec<(SessionKey, i64, V
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let (id, tenant, name): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let (Ok(tenant), Ok(session)) = (tenant.parse(), name.parse()) else {
+        let Some(key) = schema::key(&tenant, &name) else {
             tracing::error!(id, "the name of this session is damaged");
             continue;
         };
-        let key = SessionKey { tenant, session };
         let tail = tails.lock().remove(&key).map(|tail| tail.frames).unwrap_or_default();
         found.push((key, id, tail));
     }
@@ -136,11 +135,11 @@ fn sessions(connection: &Connection) -> rusqlite::Result<Vec<(SessionKey, i64, V
 pub fn dump(folder: &Path, only: Option<&SessionKey>, out: &mut dyn Write) -> Result<(), OpenError> {
     let file = existing(folder)?;
     let connection = schema::open_to_read(&file)?;
-    let failed = |error: rusqlite::Error| OpenError(format!("{}: {error}", file.display()));
+    let failed = schema::in_file(&file);
     let cannot_write = |error: std::io::Error| OpenError(format!("cannot write: {error}"));
     // One state of the file, whatever a server does to it meanwhile.
-    let _state = connection.unchecked_transaction().map_err(failed)?;
-    let mut chosen = sessions(&connection).map_err(failed)?;
+    let _state = connection.unchecked_transaction().map_err(&failed)?;
+    let mut chosen = sessions(&connection).map_err(&failed)?;
     chosen.retain(|(key, ..)| only.is_none_or(|only| only == key));
     if let (Some(only), []) = (only, chosen.as_slice()) {
         return Err(OpenError(format!("{}: there is no session {only}", folder.display())));
@@ -185,6 +184,6 @@ pub fn vacuum(folder: &Path) -> Result<(u64, u64), OpenError> {
     let connection = schema::open_to_write(&file)?;
     connection
         .execute_batch("PRAGMA wal_checkpoint(TRUNCATE); VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")
-        .map_err(|error| OpenError(format!("{}: {error}", file.display())))?;
+        .map_err(schema::in_file(&file))?;
     Ok((before, bytes()))
 }

@@ -124,7 +124,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Result<Stored, StoreError>> {
     let term: i64 = row.get(3)?;
     let due: Option<i64> = row.get(4)?;
     let summary: String = row.get(5)?;
-    let (Ok(tenant), Ok(session)) = (tenant.parse(), name.parse()) else {
+    let Some(key) = schema::key(&tenant, &name) else {
         return Ok(Err(StoreError::Damaged(format!("the name of session {id}"))));
     };
     Ok(Ok(Stored {
@@ -132,7 +132,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Result<Stored, StoreError>> {
         tail: Seq::ZERO,
         term: term.cast_unsigned(),
         note: Note { summary: summary.into(), due: Millis(due.map_or(u64::MAX, i64::cast_unsigned)) },
-        key: SessionKey { tenant, session },
+        key,
     }))
 }
 
@@ -182,9 +182,7 @@ pub(super) fn due(connection: &Connection, until: Millis, limit: usize) -> Resul
     let mut keys = Vec::new();
     for row in rows {
         let (tenant, name) = row?;
-        if let (Ok(tenant), Ok(session)) = (tenant.parse(), name.parse()) {
-            keys.push(SessionKey { tenant, session });
-        }
+        keys.extend(schema::key(&tenant, &name));
     }
     Ok(keys)
 }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use tokio::time::Instant;
 
 use super::{
-    chunk, journal,
+    chunk, journal, schema,
     tails::{Tail, Tails},
 };
 use crate::{
@@ -39,13 +39,11 @@ impl JournalSize {
         self.bytes += bytes;
     }
 
-    /// Rows before `n` are gone. Tells whether there were any.
-    pub(super) fn forget_before(&mut self, n: i64) -> bool {
-        let before = self.rows.len();
+    /// Rows before `n` are gone.
+    pub(super) fn forget_before(&mut self, n: i64) {
         while let Some((_, bytes)) = self.rows.pop_front_if(|(row, _)| *row < n) {
             self.bytes -= bytes;
         }
-        self.rows.len() < before
     }
 }
 
@@ -116,11 +114,8 @@ fn load(connection: &Connection, id: i64, journal_from: i64) -> rusqlite::Result
     let mut find = connection.prepare_cached("SELECT tenant, name, term FROM session WHERE id = ?")?;
     let found: Option<(String, String, i64)> =
         find.query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
-    let key = |(tenant, name, term): (String, String, i64)| {
-        let key = SessionKey { tenant: tenant.parse().ok()?, session: name.parse().ok()? };
-        Some((key, term))
-    };
-    let Some((key, term)) = found.and_then(key) else { return Ok(None) };
+    let named = found.and_then(|(tenant, name, term)| Some((schema::key(&tenant, &name)?, term)));
+    let Some((key, term)) = named else { return Ok(None) };
     let after: Seq = chunk::newest(connection, id)?;
     // What a process before this one left rests: nobody streams it yet.
     let (term, since): (Term, _) = (term.cast_unsigned(), Instant::now());

@@ -10,6 +10,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::OpenError;
+use crate::id::SessionKey;
 
 /// What the tables below are called. A later version reads this one, an earlier one refuses it.
 pub(super) const FORMAT: i64 = 1;
@@ -55,6 +56,16 @@ pub(super) fn file(folder: &Path) -> PathBuf {
     folder.join("steerage.sqlite")
 }
 
+/// The key of a session's row; `None` when its columns are no names.
+pub(super) fn key(tenant: &str, name: &str) -> Option<SessionKey> {
+    Some(SessionKey { tenant: tenant.parse().ok()?, session: name.parse().ok()? })
+}
+
+/// SQLite's error, with the file that it is about.
+pub(super) fn in_file(file: &Path) -> impl Fn(rusqlite::Error) -> OpenError {
+    move |error| OpenError(format!("{}: {error}", file.display()))
+}
+
 /// Keeps every other process out for as long as the file is open. Makes the folder, for its owner only.
 pub(super) fn lock(folder: &Path) -> Result<File, OpenError> {
     let path = folder.join("lock");
@@ -73,22 +84,22 @@ pub(super) fn lock(folder: &Path) -> Result<File, OpenError> {
 /// The writer's connection. Makes the tables in a new file.
 pub(super) fn open_to_write(file: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let failed = |error: rusqlite::Error| OpenError(format!("{}: {error}", file.display()));
-    let connection = Connection::open_with_flags(file, flags).map_err(failed)?;
-    connection.busy_timeout(BUSY_WAIT).map_err(failed)?;
-    if is_new(&connection).map_err(failed)? {
-        make(&connection).map_err(failed)?;
+    let failed = in_file(file);
+    let connection = Connection::open_with_flags(file, flags).map_err(&failed)?;
+    connection.busy_timeout(BUSY_WAIT).map_err(&failed)?;
+    if is_new(&connection).map_err(&failed)? {
+        make(&connection).map_err(&failed)?;
     }
     check(&connection, file)?;
     // A backup that was made with VACUUM INTO is in another mode.
-    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(&failed)?;
     if mode != "wal" {
         return Err(OpenError(format!("{}: SQLite keeps no write-ahead log here, but {mode}", file.display())));
     }
     // These are of the connection, not of the file.
     let settings = "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = FAST;
                     PRAGMA temp_store = MEMORY;";
-    connection.execute_batch(settings).map_err(failed)?;
+    connection.execute_batch(settings).map_err(&failed)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }
@@ -96,9 +107,9 @@ pub(super) fn open_to_write(file: &Path) -> Result<Connection, OpenError> {
 /// A connection that only reads.
 pub(super) fn open_to_read(file: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let failed = |error: rusqlite::Error| OpenError(format!("{}: {error}", file.display()));
-    let connection = Connection::open_with_flags(file, flags).map_err(failed)?;
-    connection.busy_timeout(BUSY_WAIT).map_err(failed)?;
+    let failed = in_file(file);
+    let connection = Connection::open_with_flags(file, flags).map_err(&failed)?;
+    connection.busy_timeout(BUSY_WAIT).map_err(&failed)?;
     check(&connection, file)?;
     Ok(connection)
 }
@@ -126,7 +137,7 @@ fn check(connection: &Connection, file: &Path) -> Result<(), OpenError> {
     let asked = |question| number(connection, question);
     let (application, format) = asked("PRAGMA application_id")
         .and_then(|application| Ok((application, asked("PRAGMA user_version")?)))
-        .map_err(|error| OpenError(format!("{}: {error}", file.display())))?;
+        .map_err(in_file(file))?;
     if application != APPLICATION_ID {
         return Err(OpenError(format!("{}: this is not a store of Steerage", file.display())));
     }

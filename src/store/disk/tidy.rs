@@ -50,8 +50,7 @@ pub(super) struct Tidy {
     ripe: HashSet<SessionKey>,
     ripe_at: Option<Instant>,
     look_at: Option<Instant>,
-    /// A session was deleted since the file was last purged.
-    deleted: bool,
+    /// When the traces of sessions that were deleted since the last time are taken out of the file.
     purge_at: Option<Instant>,
     /// Free pages are to be given back until none is left.
     shrinks: bool,
@@ -87,7 +86,6 @@ impl Tidy {
 
     /// A session was deleted.
     pub(super) fn deleted(&mut self) {
-        self.deleted = true;
         self.purge_at.get_or_insert_with(|| Instant::now() + PURGE_EVERY);
     }
 
@@ -107,7 +105,7 @@ impl Tidy {
             make_chunks(writer, |key, _| ripe.contains(key))?;
         }
         if self.shrinks {
-            self.shrinks = shrink(&writer.connection, PAGES_AT_A_TIME)?;
+            self.shrinks = shrink(&writer.connection)?;
         } else if std::mem::take(&mut self.empties) && !truncate_log(&writer.connection)? {
             // Somebody reads an old state: again later.
             self.deleted();
@@ -140,7 +138,6 @@ impl Tidy {
     /// Nothing of a deleted session stays in the journal, in free pages, or in SQLite's log.
     fn purge(&mut self, writer: &mut Writer) -> rusqlite::Result<()> {
         self.purge_at = None;
-        self.deleted = false;
         make_chunks(writer, |_, _| true)?;
         (self.shrinks, self.empties) = (true, true);
         Ok(())
@@ -165,8 +162,8 @@ impl Tidy {
             return Err(error);
         }
         make_chunks(writer, |_, _| true)?;
-        if self.deleted || self.shrinks {
-            while shrink(&writer.connection, PAGES_AT_A_TIME)? {}
+        if self.purge_at.is_some() || self.shrinks {
+            while shrink(&writer.connection)? {}
         }
         truncate_log(&writer.connection)?;
         Ok(())
@@ -209,8 +206,8 @@ fn make_chunks(writer: &mut Writer, chosen: impl Fn(&SessionKey, &super::tails::
 }
 
 /// Gives free pages back. Tells whether there may be more.
-fn shrink(connection: &Connection, pages: i64) -> rusqlite::Result<bool> {
-    let mut step = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+fn shrink(connection: &Connection) -> rusqlite::Result<bool> {
+    let mut step = connection.prepare(&format!("PRAGMA incremental_vacuum({PAGES_AT_A_TIME})"))?;
     let mut rows = step.query([])?;
     while rows.next()?.is_some() {}
     let free: i64 = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
