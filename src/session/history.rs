@@ -105,7 +105,22 @@ impl State {
                 let at = shown.iter().position(|shown| shown.is(id)).ok_or(Reason::UnknownMessage)?;
                 Some(if shown[at].is_input() { at + 1 } else { at })
             }
-            (None, Some(history)) => revision.compare(&shown, history).or_else(newest),
+            (None, Some(history)) => {
+                let stay = revision.compare(&shown, history).or_else(newest);
+                // A question that the client has changed is asked as it is now.
+                let changed = history.last().zip(stay).filter(|(asked, stay)| {
+                    let here = stay.checked_sub(1).map(|at| &shown[at]);
+                    here.is_some_and(|here| here.is_input() && here.is(&asked.message_id) && !here.agrees_with(asked))
+                });
+                match changed {
+                    Some((asked, stay)) => {
+                        revision.ignored.retain(|id| *id != asked.message_id);
+                        revision.added.push(asked.clone());
+                        Some(stay - 1)
+                    }
+                    None => stay,
+                }
+            }
             (None, None) => newest(),
         };
         let stay = stay.unwrap_or(0);

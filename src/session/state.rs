@@ -323,7 +323,7 @@ impl State {
     pub(super) fn start_run(&mut self, trigger: Trigger, now: Millis, out: &mut Out) {
         debug_assert!(self.fold.run.is_none());
         let started = Event::RunStarted {
-            run_id: self.name("run"),
+            run_id: RunId::of(self.next_id()),
             model: self.fold.spec.model.clone(),
             trigger,
             provider: self.upstream.provider.clone(),

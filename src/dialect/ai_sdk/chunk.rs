@@ -41,6 +41,20 @@ impl Chunks {
         self.ends.clear();
     }
 
+    /// What is left when the first `skip` chunks are left out; `skip` becomes how many are still to be left out.
+    #[must_use]
+    pub fn without_first(mut self, skip: &mut usize) -> Self {
+        let gone = std::mem::take(skip);
+        *skip = gone.saturating_sub(self.len());
+        if let Some(last) = gone.min(self.len()).checked_sub(1) {
+            let start = self.ends[last];
+            self.json.drain(..start);
+            self.ends.drain(..=last);
+            self.ends.iter_mut().for_each(|end| *end -= start);
+        }
+        self
+    }
+
     /// Each as JSON, one line.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
         let mut start = 0;

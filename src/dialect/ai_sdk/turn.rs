@@ -85,6 +85,11 @@ impl Turn {
         chunks.push(&Chunk::Finish { finish_reason: Finish::ToolCalls });
     }
 
+    /// The run cannot be followed to its end, for this reason.
+    pub fn fail(&mut self, reason: &str, chunks: &mut Chunks) -> serde_json::Result<()> {
+        self.end(&[Chunk::Error { error_text: reason }, Chunk::Finish { finish_reason: Finish::Error }], chunks)
+    }
+
     /// Whether the run has ended, and `finish` was given.
     pub fn is_over(&self) -> bool {
         self.over

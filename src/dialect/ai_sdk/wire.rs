@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+/// The first bytes of a response: a comment, so that proxies let go of the headers.
+pub const OPENING: &[u8] = b": steerage\n\n";
 /// What follows the last chunk of a response.
 pub const DONE: &[u8] = b"data: [DONE]\n\n";
 /// What is sent after a silence.
