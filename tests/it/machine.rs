@@ -80,7 +80,7 @@ fn r5_r7_r8_r9_r10_hold_after_each_of_a_million_random_steps() {
 }
 
 /// What a million random steps come across: every event, and every reason that a machine alone can give.
-const MUST_SEE: [&str; 64] = [
+const MUST_SEE: [&str; 68] = [
     "session.near_limit",
     "run.recovered",
     "Prefill",
