@@ -2,10 +2,8 @@
 
 use std::fmt;
 
-use serde_json::json;
-
 use crate::{
-    digest::digest,
+    digest::text_digest,
     id::{EventId, SessionId, SessionKey, Tenant},
 };
 
@@ -17,16 +15,15 @@ pub(super) struct Chat {
 }
 
 impl Chat {
-    /// A chat id is the session's id where it can be one. Any other text has a session of its own all the same, named by
-    /// its fingerprint. The id of a turn names the session of the turn.
+    /// A chat id is the session's id where it can be one. Any other text has a session of its own all the same:
+    /// `chat-` and the first half of its SHA-256, so that a back end can name it, too. The id of a turn names the session of the turn.
     pub(super) fn named(id: &str) -> Self {
         if let Some(TurnId { session, event }) = TurnId::parse(id) {
             return Self { key: key(session), turn: Some(event) };
         }
-        let session = id.parse().unwrap_or_else(|_| {
-            let name = format!("chat-{}", digest("chat", &json!(id)));
-            name.parse().expect("a fingerprint is a session id")
-        });
+        let session = id
+            .parse()
+            .unwrap_or_else(|_| format!("chat-{}", text_digest(id)).parse().expect("a fingerprint is a session id"));
         Self { key: key(session), turn: None }
     }
 }
@@ -63,6 +60,8 @@ mod tests {
     fn every_text_names_one_session_and_only_one() {
         let session = |id: &str| Chat::named(id).key.session.to_string();
         assert_eq!(session("k3J9-x_1.2"), "k3J9-x_1.2");
+        // printf %s 'a b' | sha256sum
+        assert_eq!(session("a b"), "chat-c8687a08aa5d6ed2044328fa6a697ab8");
         let long = "x".repeat(65);
         let odd = ["", ".", "..", "a b", "a/b", "é", "a~b", long.as_str(), "chat:1"];
         let names: std::collections::HashSet<_> = odd.iter().map(|id| session(id)).collect();
