@@ -108,7 +108,7 @@ impl Played {
         let asked = |turn: &Turn| turn.waiting().any(|id| calls.iter().any(|call| call == id.as_str()));
         let mut scout = Self::run(handle.clone(), run, options).await?;
         let mut paused_at = None;
-        while let Some(frames) = scout.ready().await? {
+        while let Some(frames) = scout.ready().await?.filter(|_| !scout.turn.is_over()) {
             for frame in frames {
                 scout.turn.push(&frame, &mut scout.chunks).map_err(unreadable)?;
                 scout.chunks.clear();

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    App, Command, Handle, NewestRun, Options, Problem, Tenant,
+    App, Command, Handle, Options, Problem, Tenant,
     chat::{self, Chat},
     give,
     play::{self, Played},
@@ -15,7 +15,7 @@ use crate::{
     digest::digest,
     event::Event,
     http::{ANONYMOUS, extract::Object},
-    id::{CallId, CommandId, EventId, RunId, Seq},
+    id::{CallId, CommandId, RunId, Seq},
     registry::{NewSession, RegistryError},
     session::state::Reply,
     spec::{OnDisconnect, Params, ToolSpec},
@@ -144,13 +144,20 @@ async fn run_of(handle: &Handle, receipt: &Receipt) -> Result<Seq, Problem> {
         Some(Event::CommandApplied { run_id, .. }) => run_id,
         _ => None,
     };
-    let first = run_id.as_ref().and_then(RunId::first_event);
-    let at = first.and_then(|first: EventId| handle.locate(first).ok());
-    at.ok_or_else(|| Problem::new("internal", "the command has begun no run"))
+    let run = run_at(handle, run_id.as_ref()).await?;
+    run.ok_or_else(|| Problem::new("internal", "the command has begun no run"))
 }
 
-/// Gives the answers to what the newest run waits for. One that comes too late is no error: the response tells what has
-/// happened instead.
+/// Position of the first event of that run, if this chat has it.
+async fn run_at(handle: &Handle, run_id: Option<&RunId>) -> Result<Option<Seq>, Problem> {
+    let first = run_id.and_then(RunId::first_event).and_then(|first| handle.locate(first).ok());
+    let Some(first) = first else { return Ok(None) };
+    let begins = matches!(play::event_at(handle, first).await?, Some(Event::RunStarted { .. }));
+    Ok(begins.then_some(first))
+}
+
+/// Gives the answers to what a run waits for. One that comes too late is no error, not even when there is a newer run: the
+/// response tells what has happened instead.
 async fn follow_up(
     handle: Handle,
     message_id: &str,
@@ -158,11 +165,12 @@ async fn follow_up(
     answers: Vec<ClientAnswer>,
     options: Options,
 ) -> Result<Played, Problem> {
-    let newest = handle.newest_run().await?;
-    let Some(NewestRun { first, .. }) = newest.filter(|run| run.run_id.as_str() == message_id) else {
-        return Err(Problem::new("stale", "this answer is not the newest of the chat"));
+    let run_id: Option<RunId> = message_id.parse().ok();
+    let played = match run_at(&handle, run_id.as_ref()).await? {
+        Some(run) => Played::after_pause(handle.clone(), run, calls, options).await?,
+        None => None,
     };
-    let Some((played, waiting)) = Played::after_pause(handle.clone(), first, calls, options).await? else {
+    let Some((played, waiting)) = played else {
         return Err(Problem::new("stale", "nothing in this chat waits for an answer; send a message"));
     };
     for answer in answers {
