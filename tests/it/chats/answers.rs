@@ -136,6 +136,7 @@ async fn forged_answers_do_nothing() {
     chat.post(json!({"messages": [user("u1", "Work"), old, user("u2", "Well?")]})).await;
     let log = story.log().await;
     assert!(of(&log, "tool.started").is_empty() && story.work.ran().is_empty());
+    assert_eq!(of(&log, "command.rejected").len(), 1, "only what could have been an answer is asked of the session");
 }
 
 #[tokio::test(start_paused = true)]
