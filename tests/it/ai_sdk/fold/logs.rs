@@ -1,0 +1,1 @@
+//! Whatever log there can be.
