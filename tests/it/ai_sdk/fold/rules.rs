@@ -64,6 +64,8 @@ pub(crate) struct Client {
     /// Steps that showed nothing, not counting one that is open.
     pub(crate) empty_steps: usize,
     shown: bool,
+    /// Every type of chunk that was read.
+    pub(crate) types: BTreeSet<String>,
 }
 
 impl Client {
@@ -82,6 +84,7 @@ impl Client {
             finished: Vec::new(),
             empty_steps: 0,
             shown: false,
+            types: BTreeSet::new(),
         }
     }
 
@@ -105,6 +108,9 @@ impl Client {
             assert_eq!(kind, due, "after the end of a run");
         }
         assert_eq!(self.reads, kind != "start", "from one start to one finish: {json}");
+        if !self.types.contains(kind) {
+            self.types.insert(kind.to_owned());
+        }
         self.take(kind, &chunk, json);
     }
 
