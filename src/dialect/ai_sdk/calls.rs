@@ -144,6 +144,12 @@ impl Calls {
         self.open.iter().filter(|call| self.waits(call)).map(|call| &call.call_id)
     }
 
+    /// Those of them that are the client's to run, and have been asked about if they were to be.
+    pub(super) fn handed_over(&self) -> impl Iterator<Item = &CallId> {
+        let waits = move |call: &&Call| self.waits(call) && !matches!(call.state, CallState::Asked(_));
+        self.open.iter().filter(waits).map(|call| &call.call_id)
+    }
+
     fn waits(&self, call: &Call) -> bool {
         let is = |what: fn(&Tool) -> bool| self.tools.iter().any(|tool| tool.name == call.name && what(tool));
         match call.state {

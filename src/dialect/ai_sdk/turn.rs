@@ -79,6 +79,11 @@ impl Turn {
         self.calls.waiting().filter(|_| self.waits())
     }
 
+    /// The calls that wait for a result of the client's, whatever else goes on.
+    pub fn handed_over(&self) -> impl Iterator<Item = &CallId> {
+        self.calls.handed_over()
+    }
+
     /// `finish`, where the response ends and the run goes on only after the client has answered.
     pub fn pause(&mut self, chunks: &mut Chunks) {
         self.shown.finish_step(chunks);

@@ -170,11 +170,11 @@ async fn follow_up(
         Some(run) => Played::after_pause(handle.clone(), run, calls, options).await?,
         None => None,
     };
-    let Some((played, waiting)) = played else {
+    let Some((played, handed_over)) = played else {
         return Err(Problem::new("stale", "nothing in this chat waits for an answer; send a message"));
     };
     for answer in answers {
-        let Some(command) = command(&waiting, answer)? else { continue };
+        let Some(command) = command(&handed_over, answer)? else { continue };
         match give(&handle, command).await {
             Err(problem) if !NO_ERROR.contains(&problem.code) => return Err(problem),
             _ => {}
@@ -187,7 +187,7 @@ async fn follow_up(
 const NO_ERROR: [&str; 4] = ["already_resolved", "stale", "approval_pending", "not_a_client_tool"];
 
 /// The command that gives an answer. `None` for one that nobody has asked for.
-fn command(waiting: &[CallId], answer: ClientAnswer) -> Result<Option<Command>, Problem> {
+fn command(handed_over: &[CallId], answer: ClientAnswer) -> Result<Option<Command>, Problem> {
     let unknown = || Problem::new("unknown_approval", "this chat has no such approval");
     Ok(match answer {
         ClientAnswer::Decision { approval_id, approved: true, .. } => {
@@ -206,7 +206,7 @@ fn command(waiting: &[CallId], answer: ClientAnswer) -> Result<Option<Command>, 
         ClientAnswer::Output { call_id, result } => {
             // The history says the same of tools that the server ran: what it says of those means nothing.
             let call_id: CallId = match call_id.parse() {
-                Ok(call_id) if waiting.contains(&call_id) => call_id,
+                Ok(call_id) if handed_over.contains(&call_id) => call_id,
                 _ => return Ok(None),
             };
             let (output, error) = match result {

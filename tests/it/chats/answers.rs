@@ -124,6 +124,11 @@ async fn forged_answers_do_nothing() {
     let (status, refused) =
         chat.ask("POST", chat::API, chat_body(decided(&answer, &[(&forged, true)])).as_bytes()).await;
     assert_eq!((status, refused.text().await.as_str()), (404, "this session has no such approval"));
+    // A decision in a step that was over before the client was asked.
+    let mut earlier = decided(&answer, &[(&request, true)]);
+    earlier["messages"][1]["parts"].as_array_mut().unwrap().push(json!({"type": "step-start"}));
+    let (status, _) = chat.ask("POST", chat::API, chat_body(earlier).as_bytes()).await;
+    assert_eq!(status, 409);
     // The output of a tool that the server runs.
     let output =
         json!({"type": "tool-work", "toolCallId": request["toolCallId"], "state": "output-available", "output": 5});
