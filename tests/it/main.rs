@@ -14,6 +14,7 @@ mod commands;
 mod disk;
 mod examples;
 mod failstop;
+mod history;
 mod idle;
 mod machine;
 mod openapi;
