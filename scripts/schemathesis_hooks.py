@@ -1,7 +1,8 @@
 """What a schema cannot say of a valid request, put right before it is sent.
 
 Only requests that are meant to be valid are changed, and only where the document says in words what is asked for: a
-model that exists, a tool that the server has, names that are not used twice, an input that ends with a user's words.
+model that exists, a tool that the server has, names that are not used twice, an input that ends with a user's words,
+messages that have names and no files, a chunk that there is.
 So the check that valid requests are accepted stays as strict as it is. Requests that are meant to be invalid are sent
 as they are.
 """
@@ -24,6 +25,11 @@ def before_call(context, case, kwargs):
         key = (case.headers or {}).get("Idempotency-Key")
         if key is not None and case.body.get("command_id") is not None:
             case.body = {**case.body, "command_id": key}
+    elif operation == "submitChat" and isinstance(case.body, dict):
+        case.body = chat(options(integers(case.body)))
+    elif operation == "resumeChat" and case.query and "startIndex" in case.query:
+        # A stream of which everything is left out is silent until its run ends.
+        case.query["startIndex"] = min(int(case.query["startIndex"]), 0)
     elif operation == "readEvents" and case.query:
         # `wait_s` and `limit` are for pages, and a page is asked for with a header that a document cannot describe.
         if "wait_s" in case.query or "limit" in case.query:
@@ -38,15 +44,47 @@ def integers(value):
         return {name: integers(item) for name, item in value.items()}
     if isinstance(value, list):
         return [integers(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value
 
 
 def create(body):
     """A body that the server can serve."""
-    if body.get("model") is not None:
-        body["model"] = MODELS[len(body["model"]) % len(MODELS)]
     if isinstance(body.get("input"), list):
         body["input"] = [*body["input"], {"role": "user", "content": "go on"}]
+    return options(body)
+
+
+def chat(body):
+    """The same for a chat: its messages have names, the newest one says something, and no model is not its own."""
+    for number, message in enumerate(messages(body)):
+        message["id"] = f"m{number}"
+        for part in message.get("parts", []):
+            if part["type"] == "file":
+                part["type"] = "step-start"
+    if messages(body):
+        messages(body)[-1].setdefault("parts", []).append({"type": "text", "text": "go on"})
+    else:
+        body["messages"] = [{"id": "m0", "role": "user", "parts": [{"type": "text", "text": "go on"}]}]
+    # A chat keeps its model, and other requests know its name.
+    if body.get("id") is not None:
+        body.pop("model", None)
+    # An answer is named by the server.
+    if body.get("messageId") is not None:
+        body["messageId"] = "m0"
+    return body
+
+
+def messages(body):
+    """The messages that count."""
+    if body.get("messages") is not None:
+        return body["messages"]
+    return [body["message"]] if body.get("message") is not None else []
+
+
+def options(body):
+    """What a session is to be."""
+    if body.get("model") is not None:
+        body["model"] = MODELS[len(body["model"]) % len(MODELS)]
     if "params" in body:
         known = {name: value for name, value in body["params"].items() if name in SAMPLING}
         extras = [value for name, value in body["params"].items() if name not in SAMPLING]

@@ -15,6 +15,7 @@ mod commands;
 mod disk;
 mod examples;
 mod failstop;
+mod history;
 mod idle;
 mod machine;
 mod openapi;

@@ -1,6 +1,7 @@
 //! What the server really answers, held against the document: every event, snapshot, receipt, problem, page, notice and
 //! message. Its schemas allow no field that they do not name, so an undocumented one fails here.
 
+mod chats;
 mod contract;
 mod scenes;
 
@@ -30,6 +31,11 @@ async fn everything_that_is_answered_is_as_documented() {
     let other = Observer::new(small.client());
     scenes::losses_and_limits(&other).await;
     observer.types.borrow_mut().extend(other.types.take());
+    scenes::histories(&observer).await;
+    chats::answers(&observer).await;
+    chats::steered_and_stopped(&observer).await;
+    chats::refusals(&observer).await;
+    chats::sockets(&observer).await;
     notices(&observer).await;
     store_failed(&observer).await;
     sockets(&observer).await;
@@ -46,6 +52,11 @@ async fn everything_that_is_answered_is_as_documented() {
         let mapping = schemas[name]["discriminator"]["mapping"].as_object().expect("a mapping");
         mapping.keys().cloned().collect::<BTreeSet<_>>()
     };
+    let streamed = observer.chunks.borrow();
+    let sent = named("ChatSocketMessage").into_iter().map(|kind| format!("socket {kind}"));
+    let missed: Vec<_> =
+        named("UiMessageChunk").into_iter().chain(sent).filter(|kind| !streamed.contains(kind)).collect();
+    assert!(missed.is_empty(), "these scenes no longer stream {missed:?}");
     let shown = observer.types.borrow();
     let missed: Vec<_> =
         named("Event").union(&named("Notice")).filter(|kind| !shown.contains(*kind)).cloned().collect();
@@ -154,6 +165,15 @@ async fn what_the_doors_take_is_what_the_document_says() {
         let queries = parameters.iter().filter(|p| p["in"] == "query").filter_map(|p| p["name"].as_str());
         let queries: BTreeSet<_> = queries.map(str::to_owned).collect();
         if queries.is_empty() {
+            continue;
+        }
+        if path.starts_with("/v1/ai-sdk/") {
+            // They pass over what is the application's own; so what they know is seen where it is wrong.
+            for query in queries {
+                let path = format!("{}?{query}=wrong", path.replace("{id}", &session));
+                let answer = observer.client.request(&method.to_uppercase(), &path, &[], b"").await;
+                assert_eq!(observer.answered(&method.to_uppercase(), &path, answer).status, 400, "{path}");
+            }
             continue;
         }
         let path = path.replace("{session_id}", &session);

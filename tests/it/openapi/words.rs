@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use steerage::{
     command::{self, ApprovalScope, CancelMode, Command, CommandKind, IfIdle, IfRunning, Reason, SteerWhen},
+    dialect::ai_sdk::request as chat,
     event::{
         ApprovalOutcome, CloseReason, Durability, Event, FailureCode, FinishReason, RecoveryMode, SessionLimit,
         ToolFailure, Trigger, WithdrawReason,
@@ -93,8 +94,10 @@ fn every_word_is_in_the_document_and_the_other_way_round() {
     assert_eq!(inline("Reset", "reason"), lost_cursors());
     assert_eq!(kinds(schemas, "Event"), expected::<Event>(json!({"type": "?"})));
     assert_eq!(kinds(schemas, "Command"), expected::<Command>(json!({"type": "?"})));
-    kinds(schemas, "Part");
-    kinds(schemas, "Notice");
+    for name in ["Part", "Notice", "UiMessageChunk", "ChatSocketRequest", "ChatSocketMessage"] {
+        kinds(schemas, name);
+    }
+    assert_eq!(inline("ChatSubmission", "trigger"), variants::<chat::Trigger>());
 }
 
 fn written<T: serde::Serialize>(all: impl IntoIterator<Item = T>) -> BTreeSet<String> {
@@ -136,6 +139,7 @@ fn every_field_that_is_taken_is_described_and_the_other_way_round() {
         ("Deny", json!({"type": "deny", "approval_id": "x"})),
         ("ToolResult", json!({"type": "tool_result", "call_id": "x"})),
         ("Send", json!({"type": "send", "content": "x"})),
+        ("Regenerate", json!({"type": "regenerate"})),
         ("Withdraw", json!({"type": "withdraw", "target": "x"})),
     ];
     for (name, shortest) in commands {
@@ -145,6 +149,8 @@ fn every_field_that_is_taken_is_described_and_the_other_way_round() {
         let required: BTreeSet<_> = shortest.as_object().expect("an object").keys().cloned().collect();
         assert_eq!(strings(&schemas[name]["required"]), required, "{name}");
     }
+    let said = json!({"message_id": "x", "role": "user"});
+    assert_eq!(described(&schemas["HistoryMessage"]), fields::<command::Said>(said));
     assert_eq!(described(&schemas["ToolSpec"]), fields::<ToolSpec>(json!({"name": "x"})));
     assert_eq!(described(&schemas["OnDisconnect"]), fields::<OnDisconnect>(json!({"cancel_after_s": 1})));
 }

@@ -20,13 +20,15 @@ pub(super) struct Observer {
     pub(super) types: RefCell<BTreeSet<String>>,
     /// Codes of the problems that were answered.
     pub(super) codes: RefCell<BTreeSet<String>>,
+    /// Types of the chunks that were streamed, and of the messages of the chat's socket.
+    pub(super) chunks: RefCell<BTreeSet<String>>,
     validators: RefCell<BTreeMap<String, Rc<Validator>>>,
 }
 
 impl Observer {
     pub(super) fn new(client: Client) -> Self {
-        let (types, codes, validators) = Default::default();
-        Self { client, document: document(), types, codes, validators }
+        let (types, codes, chunks, validators) = Default::default();
+        Self { client, document: document(), types, codes, chunks, validators }
     }
 
     /// Fails unless `value` is what `schema` says; references lead into the document.
@@ -73,6 +75,11 @@ impl Observer {
         let (_, item) = paths.iter().find(|(template, _)| same(template)).unwrap_or_else(|| panic!("no door {path}"));
         let response = &item[method.to_ascii_lowercase()]["responses"][answer.status.to_string()];
         assert!(!response.is_null(), "{method} {path}: {} is not documented: {answer:?}", answer.status);
+        for (name, header) in response["headers"].as_object().into_iter().flatten() {
+            let Some(value) = answer.headers.get(&name.to_ascii_lowercase()) else { continue };
+            let number = header["schema"]["type"] == "integer";
+            self.check(&header["schema"], &if number { json!(value.parse::<u64>().unwrap()) } else { json!(value) });
+        }
         let Some(contents) = response["content"].as_object() else {
             assert!(answer.body.is_empty(), "{method} {path}: {answer:?}");
             return answer;
@@ -88,7 +95,47 @@ impl Observer {
                 self.codes.borrow_mut().insert(answer.code());
             }
         }
+        if media == "text/plain" {
+            self.check(schema, &json!(String::from_utf8_lossy(&answer.body)));
+        }
         answer
+    }
+
+    /// The answer of a chat: its chunks. Its end must have been said.
+    pub(super) fn played(&self, method: &str, path: &str, answer: Answer) -> Vec<Value> {
+        let answer = self.answered(method, path, answer);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        for header in ["x-vercel-ai-ui-message-stream", "x-workflow-run-id", "steerage-session"] {
+            assert!(answer.headers.contains_key(header), "no {header}: {:?}", answer.headers);
+        }
+        let text = String::from_utf8(answer.body).expect("a stream is UTF-8");
+        let events = text.split("\n\n").filter(|event| !event.is_empty() && !event.starts_with(':'));
+        let mut data: Vec<_> = events.map(|event| event.strip_prefix("data: ").expect("a line of data")).collect();
+        let frame = json!({"$ref": "#/components/schemas/ChatFrame"});
+        data.iter().for_each(|data| self.check(&frame, &json!({"data": data})));
+        assert_eq!(data.pop(), Some("[DONE]"));
+        let chunks: Vec<Value> = data.into_iter().map(|data| serde_json::from_str(data).expect("JSON")).collect();
+        chunks.iter().for_each(|chunk| self.streamed(chunk));
+        chunks
+    }
+
+    fn streamed(&self, chunk: &Value) {
+        // The chunk's own schema says what is wrong; that of all of them would say that it is none of them.
+        let kind = chunk["type"].as_str().unwrap_or_else(|| panic!("no type: {chunk}"));
+        let reference = &self.document["components"]["schemas"]["UiMessageChunk"]["discriminator"]["mapping"][kind];
+        assert!(reference.is_string(), "{kind} is not in the document");
+        self.check(&json!({"$ref": reference}), chunk);
+        self.chunks.borrow_mut().insert(kind.to_owned());
+    }
+
+    /// A message of a chat's socket.
+    pub(super) fn answered_over_socket(&self, message: &Value) {
+        self.check(&json!({"$ref": "#/components/schemas/ChatSocketMessage"}), message);
+        let kind = message["type"].as_str().expect("a type");
+        self.chunks.borrow_mut().insert(format!("socket {kind}"));
+        if kind == "chunk" {
+            self.streamed(&message["chunk"]);
+        }
     }
 
     pub(super) async fn get(&self, path: &str) -> Answer {

@@ -124,6 +124,39 @@ pub(super) async fn client_tools(observer: &Observer) {
     observer.command(session, json!({"type": "tool_result", "call_id": call, "output": 1}), "not_a_client_tool").await;
 }
 
+/// A client that goes back, and one that believes something else.
+pub(super) async fn histories(observer: &Observer) {
+    let session = &observer.create(json!({"model": "demo/echo", "params": {"tokens_per_second": 100_000}})).await;
+    observer.command(session, json!({"type": "regenerate"}), "unknown_message").await;
+    let send = |content: &str, more: Value| {
+        let mut send = json!({"type": "send", "content": content, "if_running": "reject"});
+        send.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        send
+    };
+    observer.command(session, send("one", json!({"message_id": "m1"})), "applied").await;
+    observer.finish(session).await;
+    let wrong = json!([{"message_id": "m1", "role": "user", "content": "two"}]);
+    observer.command(session, send("three", json!({"message_id": "m2", "history": wrong})), "applied").await;
+    observer.finish(session).await;
+    observer.command(session, json!({"type": "regenerate", "message_id": "m1"}), "applied").await;
+    observer.finish(session).await;
+    observer.command(session, json!({"type": "regenerate", "message_id": "m2"}), "unknown_message").await;
+    observer.command(session, json!({"type": "send", "content": "x", "message_id": "m1"}), "invalid_command").await;
+    let both = json!({"type": "regenerate", "message_id": "m1", "history": []});
+    observer.command(session, both, "invalid_command").await;
+    let snapshot = observer.get(&format!("/v1/sessions/{session}")).await.json();
+    assert_eq!(snapshot["messages"].as_array().unwrap().iter().filter(|m| m["rolled_back"] == true).count(), 3);
+
+    let session = &observer.create(json!({"model": "demo/tools", "input": "the weather in Oslo"})).await;
+    observer.approval(session).await;
+    observer.command(session, json!({"type": "regenerate"}), "applied").await;
+    let path = format!("/v1/sessions/{session}/events");
+    let log = observer.page(&path).await;
+    let outcomes = log["events"].as_array().unwrap().iter().map(|event| &event["outcome"]);
+    assert!(outcomes.into_iter().any(|outcome| outcome == "superseded"));
+    observer.command(session, json!({"type": "cancel"}), "applied").await;
+}
+
 /// Everything that goes wrong upstream.
 pub(super) async fn chaos(observer: &Observer) {
     let words = ["error", "reject", "overloaded", "truncate", "huge", "empty", "bad_tool", "unknown_tool"];
