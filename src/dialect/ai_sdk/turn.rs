@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Options, Version,
-    calls::{Call, CallState, Calls, Yes},
+    calls::{Answered, Call, CallState, Calls, Yes},
     chunk::{Chunk, Chunks, Finish, Steering, SteeringPart},
     fields::{self, Delta, Piece},
     shown::Shown,
@@ -230,18 +230,20 @@ impl Turn {
         }
     }
 
-    /// A request has its answer. A client that is to run its own tool is told so once more, with what was approved: else
-    /// it would take the call for answered and not yet sent, and would send it for ever.
+    /// A request has its answer. A client that is to run its own tool is told the call once more, with what was approved:
+    /// else it would take it for answered and not yet sent, and would send it for ever. So is one of version 6 in any
+    /// case, which knows no other way to see that the request is none any more.
     fn answered(&mut self, resolved: &fields::Resolved<'_>, chunks: &mut Chunks) {
         let approved = resolved.outcome == ApprovalOutcome::Approved;
         let for_session = resolved.scope == Some(ApprovalScope::Session);
         let yes = approved.then_some(Yes { edited: resolved.edited_arguments, for_session });
-        let Some((call, input)) = self.calls.answer(&resolved.approval_id, yes) else { return };
-        if self.options.version >= Version::V7 && (approved || resolved.outcome == ApprovalOutcome::Denied) {
+        let Some(Answered { call, input, is_news }) = self.calls.answer(&resolved.approval_id, yes) else { return };
+        let version = self.options.version;
+        if version >= Version::V7 && (approved || resolved.outcome == ApprovalOutcome::Denied) {
             let approval_id = resolved.approval_id.as_str();
             chunks.push(&Chunk::ToolApprovalResponse { approval_id, approved, reason: resolved.message.as_deref() });
         }
-        if let Some(input) = input {
+        if let Some(input) = input.filter(|_| is_news || version == Version::V6) {
             chunks.push(&available(call, &input));
         }
     }

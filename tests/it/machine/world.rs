@@ -306,7 +306,7 @@ impl World {
             _ => false,
         };
         let open: Vec<_> = fold.conversation.newest_calls().filter(|call| call.outcome.is_none()).collect();
-        let all = fold.run.is_some() && !self.state.upstream_open() && open.iter().all(|call| waits(call));
+        let all = fold.run.is_some() && !self.state.upstream_open() && open.iter().all(waits);
         open.into_iter().filter(|_| all).map(|call| call.call_id.clone()).collect()
     }
 

@@ -59,11 +59,20 @@ struct Seen {
     runs: usize,
 }
 
-/// Reads a run as `options` say; a response ends wherever `rests` names calls that wait.
-fn read(run: &[Frame], options: Options, rests: &BTreeMap<Seq, Vec<CallId>>, pauses: bool, seen: &mut Seen) -> Client {
+/// Reads a run as `options` say. `rests` names the calls that wait at a place; if it `pauses`, a response ends there and
+/// the next one begins. Gives the chunks of the run, without what ends and begins responses.
+fn read(
+    run: &[Frame],
+    options: Options,
+    rests: &BTreeMap<Seq, Vec<CallId>>,
+    pauses: bool,
+    seen: &mut Seen,
+) -> (Client, Vec<String>) {
     let (mut turn, mut chunks, mut client) = (Turn::new(options), Chunks::new(), Client::new(options));
+    let mut all = Vec::new();
     for frame in run {
         turn.push(frame, &mut chunks).expect("our own frames");
+        all.extend(chunks.iter().map(str::to_owned));
         if let Some(due) = rests.get(&frame.seq()).filter(|_| turn.run_id().is_some() && !turn.is_over()) {
             let waiting: BTreeSet<_> = turn.waiting().collect();
             assert_eq!(waiting, due.iter().collect(), "what waits, at {}", frame.seq());
@@ -82,7 +91,7 @@ fn read(run: &[Frame], options: Options, rests: &BTreeMap<Seq, Vec<CallId>>, pau
     seen.types.append(&mut client.types);
     assert!(turn.is_over() && client.has_finished());
     assert_eq!(client.open_calls(), Vec::<&str>::new(), "every call has its end");
-    client
+    (client, all)
 }
 
 /// All that must be true of the log of a session whose runs are over.
@@ -107,10 +116,11 @@ fn judge(log: &[Frame], rests: &BTreeMap<Seq, Vec<CallId>>, seen: &mut Seen) {
             _ => "other",
         };
         for options in READERS {
-            let whole = read(&run, options, rests, false, seen);
+            let (whole, in_one) = read(&run, options, rests, false, seen);
             assert_eq!(whole.finished, [due]);
             assert!(whole.empty_steps <= 1, "only a run that ends may leave a step without anything in it");
-            let parts = read(&run, options, rests, true, seen);
+            let (parts, in_parts) = read(&run, options, rests, true, seen);
+            assert_eq!(in_one, in_parts, "the number of a chunk is the same in every response");
             assert_eq!(parts.finished.last().map(String::as_str), Some(due));
             assert!(parts.finished.iter().rev().skip(1).all(|reason| reason == "tool-calls"));
             for client in [whole, parts] {
@@ -204,12 +214,12 @@ async fn what_the_server_serves_is_a_message() {
     let due = [
         &["start", "start-step"],
         &called[..],
-        &["finish-step", "tool-output-available", "start-step"],
+        &["finish-step", "tool-input-available", "tool-output-available", "start-step"],
         &SAYS,
         &["finish-step", "finish"],
     ];
     assert_eq!(types(&chunks), due.concat());
-    assert_eq!(chunks[7]["output"], json!({"worked": {"n": 1}}));
+    assert_eq!(chunks[8]["output"], json!({"worked": {"n": 1}}));
 
     // A steer in the middle of a text, and a cancel in the middle of the next one.
     let story = Story::new([endless("one "), endless("two ")]);
