@@ -83,15 +83,23 @@ impl State {
         shown
     }
 
-    /// What a send does to the conversation that it is said in.
-    pub(super) fn revision_of_send(&self, send: &Send) -> Revision {
+    /// What a send does to the conversation that it is said in, or why it is not said.
+    pub(super) fn revision_of_send(&self, send: &Send) -> Result<Revision, Reason> {
         let shown = self.shown();
-        let replaced = send.message_id.as_ref().and_then(|id| shown.iter().position(|s| s.is_input() && s.is(id)));
+        let anew = send.replaces.is_some() && send.replaces == send.message_id;
+        let replaced = send.replaces.as_ref().and_then(|id| shown.iter().position(|s| s.is_input() && s.is(id)));
+        if send.replaces.is_some() && replaced.is_none() && !anew {
+            return Err(Reason::UnknownMessage);
+        }
+        let heard = |id: &MessageId| self.fold.conversation.messages.iter().any(|message| message.message_id == *id);
+        if send.message_id.as_ref().is_some_and(heard) && !anew {
+            return Err(Reason::AlreadySaid);
+        }
         let mut revision = Revision::default();
         let after_last = send.history.as_deref().and_then(|history| revision.compare(&shown, history));
         let stay = replaced.into_iter().chain(after_last).min().unwrap_or(shown.len());
         revision.keep(&shown, stay, send.history.as_deref());
-        revision
+        Ok(revision)
     }
 
     /// What a regenerate does, or why there is nothing to be answered again.
@@ -158,9 +166,13 @@ impl Revision {
         let last_known = history.iter().rposition(|said| place(said).is_some());
         let (known, new) = history.split_at(last_known.map_or(0, |at| at + 1));
         let stay = known.iter().filter_map(place).max().map(|at| at + 1);
-        let differs = |said: &&Said| place(said).is_none_or(|at| !shown[at].agrees_with(said));
+        // Of an answer that was stopped before it said anything there is no message here, and nothing is amiss.
+        let differs = |said: &&Said| match place(said) {
+            Some(at) => !shown[at].agrees_with(said),
+            None => !says_nothing(said),
+        };
         self.ignored = known.iter().filter(differs).map(|said| said.message_id.clone()).collect();
-        for said in new {
+        for said in new.iter().filter(|said| !says_nothing(said)) {
             match said.content.trim().is_empty() {
                 true => self.ignored.push(said.message_id.clone()),
                 false => self.added.push(said.clone()),
@@ -178,6 +190,11 @@ impl Revision {
         let absent = shown[..stay].iter().filter(|shown| names(shown, 0).all(|(name, _)| !has.contains(name))).count();
         self.absent = u32::try_from(absent).unwrap_or(u32::MAX);
     }
+}
+
+/// Whether it is an answer without a word.
+fn says_nothing(said: &Said) -> bool {
+    said.role == Role::Assistant && said.content.trim().is_empty()
 }
 
 /// Everything that a shown message may be called.

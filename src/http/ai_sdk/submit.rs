@@ -11,13 +11,12 @@ use super::{
 };
 use crate::{
     command::{Approve, COMMAND_BYTES_MAX, Deny, IfRunning, REASON_BYTES_MAX, Receipt, Regenerate, Send, ToolResult},
-    dialect::ai_sdk::request::{ClientAnswer, Intent, InvalidSubmission, Submission},
+    dialect::ai_sdk::request::{Anew, ClientAnswer, Intent, InvalidSubmission, Submission},
     digest::digest,
     event::Event,
-    http::{ANONYMOUS, extract::Object},
+    http::extract::Object,
     id::{CallId, CommandId, RunId, Seq},
     registry::{NewSession, RegistryError},
-    session::state::Reply,
     spec::{OnDisconnect, Params, ToolSpec},
 };
 
@@ -55,9 +54,12 @@ pub(super) async fn submit(
     let handle = chat(app, id.as_deref(), new, may_create).await?;
     match intent {
         Intent::Say { content, message_id, history, anew } => {
-            let named = message_id.as_ref().filter(|_| !anew);
-            let command_id = named.map(|id| repeatable(&json!([id, content])));
-            let send = Send { command_id, content, if_running: IfRunning::Cancel, message_id, history };
+            let command_id = match (&message_id, anew) {
+                (None, _) | (_, Anew::Yes) => None,
+                (Some(id), Anew::IfChanged | Anew::No) => Some(repeatable(&json!([id, content]))),
+            };
+            let replaces = message_id.clone().filter(|_| anew != Anew::No);
+            let send = Send { command_id, content, if_running: IfRunning::Cancel, message_id, replaces, history };
             say(handle, send, options).await
         }
         Intent::Regenerate { message_id, history } => {
@@ -117,23 +119,13 @@ fn repeatable(said: &Value) -> CommandId {
     format!("say-{}", digest("say", said)).parse().expect("a fingerprint is a command id")
 }
 
-/// Says it. The same POST again is answered with the run that it began, unless something else was said since.
-async fn say(handle: Handle, mut send: Send, options: Options) -> Result<Played, Problem> {
-    if send.command_id.is_some() {
-        match handle.command(Command::Send(send.clone()), ANONYMOUS.to_owned()).await? {
-            Reply::Receipt(receipt) if receipt.reason.is_none() => {
-                let run = run_of(&handle, &receipt).await?;
-                let newest = handle.newest_run().await?;
-                if !receipt.replayed || newest.is_some_and(|newest| newest.first == run) {
-                    return Played::run(handle, run, options).await;
-                }
-            }
-            // The id is taken, or the session has no room: said again without it, and told why if that is refused, too.
-            Reply::Receipt(_) | Reply::Conflict(_) | Reply::Full(_) => {}
-        }
-    }
-    send.command_id = None;
-    let receipt = give(&handle, Command::Send(send)).await?;
+/// Says it. The same request again is answered with the run that it began.
+async fn say(handle: Handle, send: Send, options: Options) -> Result<Played, Problem> {
+    let receipt = give(&handle, Command::Send(send)).await.map_err(|problem| match problem.code {
+        // The same message with another idea of what was before it.
+        "command_conflict" => Problem::new("already_said", "a message of that name was said before"),
+        _ => problem,
+    })?;
     let run = run_of(&handle, &receipt).await?;
     Played::run(handle, run, options).await
 }
