@@ -1,0 +1,65 @@
+import { useChat } from '@ai-sdk/react';
+import { APICallError, DefaultChatTransport, lastAssistantMessageIsCompleteWithApprovalResponses } from 'ai';
+import { type FormEvent, useEffect, useState } from 'react';
+import type { Message } from './history';
+import { Parts } from './Parts';
+
+const api = '/v1/ai-sdk/chat';
+const model = new URLSearchParams(location.search).get('model') ?? undefined; // The server's default otherwise.
+const transport = new DefaultChatTransport<Message>({ api, body: { model } });
+const post = (url: string, body: object) =>
+  fetch(url, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) })
+    .then(answer => answer.ok, () => false);
+
+export function Chat({ id, history }: { id: string; history: Message[] }) {
+  const chat = useChat<Message>({
+    id, messages: history, transport, throttle: 50,
+    resume: true, // a reload and a second tab join the answer that is running
+    sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithApprovalResponses,
+  });
+  const { messages, status, error, sendMessage, regenerate, resumeStream } = chat;
+  const [text, setText] = useState('');
+  const busy = status === 'submitted' || status === 'streaming';
+  const answering = messages.at(-1)?.role === 'assistant';
+
+  // The server ends the model call, and the stream with it. Where it cannot be reached, at least this page stops.
+  const stop = async () => { if (!await post(`${api}/${id}/stop`, {})) chat.stop(); };
+  // What is said while the answer streams steers it; if the answer has just ended, it is the next message.
+  const say = async (event: FormEvent) => {
+    event.preventDefault();
+    if (!text.trim()) return;
+    setText('');
+    const steered = busy && await post(`/v1/sessions/${id}/control`, { type: 'steer', content: text, if_idle: 'reject' });
+    if (!steered) sendMessage({ text });
+  };
+
+  // The SDK comes back from a lost connection only when the tab is looked at again; here a visible tab does, too.
+  const lost = answering && (error instanceof TypeError || (APICallError.isInstance(error) && error.isRetryable));
+  useEffect(() => {
+    const timer = lost ? setTimeout(resumeStream, 1_000) : undefined;
+    return () => clearTimeout(timer);
+  }, [lost, error, resumeStream]);
+
+  return <>
+    <header><h1>Chat</h1><a href={location.pathname + location.search}>New chat</a></header>
+    <main>
+      <div role="log">
+        {messages.map(message => <article key={message.id} className={message.role}>
+          <Parts message={message} decide={chat.addToolApprovalResponse} />
+        </article>)}
+        {status === 'submitted' && <i className="wait" />}
+        {!busy && answering && <button className="again" onClick={() => regenerate()}>Regenerate</button>}
+      </div>
+    </main>
+    <footer>
+      {error && <p role="alert">{lost ? 'The connection was lost. Coming back …' : error.message}
+        {!lost && <button onClick={() => regenerate()}>Try again</button>}</p>}
+      <form onSubmit={say}>
+        <input value={text} onChange={event => setText(event.target.value)} aria-label="Message" autoFocus
+          placeholder={busy ? 'Say more, to steer the answer' : 'Say something'} />
+        {busy && <button type="button" className="stop" onClick={stop}>Stop</button>}
+        <button className="send">{busy ? 'Steer' : 'Send'}</button>
+      </form>
+    </footer>
+  </>;
+}

@@ -1,0 +1,30 @@
+import { getToolName, isToolUIPart } from 'ai';
+import type { Message } from './history';
+
+type Decide = (decision: { id: string; approved: boolean }) => void;
+
+const words = {
+  'input-streaming': 'is being asked for', 'input-available': 'running', 'approval-requested': 'waits for your yes',
+  'approval-responded': 'decided', 'output-available': 'done', 'output-error': 'failed', 'output-denied': 'denied',
+};
+
+/** The parts of a message: text, thoughts, tools and what was said in between. */
+export function Parts({ message, decide }: { message: Message; decide: Decide }) {
+  return message.parts.map((part, at) => {
+    if (part.type === 'text') return <p key={at} className={part.state}>{part.text}</p>;
+    if (part.type === 'data-steering') return <p key={at} className="steer">{part.data.content}</p>;
+    if (part.type === 'reasoning') return <details key={at}>
+      <summary>{part.state === 'streaming' ? 'Thinking …' : 'Thoughts'}</summary>{part.text}</details>;
+    if (!isToolUIPart(part)) return null;
+    return <section key={at} className={part.state}>
+      <h2>{getToolName(part)} <small>{words[part.state]}</small></h2>
+      <pre>{JSON.stringify(part.input, null, 1)}</pre>
+      {part.state === 'output-available' && <pre>{JSON.stringify(part.output, null, 1)}</pre>}
+      {part.state === 'output-error' && <pre>{part.errorText}</pre>}
+      {part.state === 'approval-requested' && <menu>
+        <button className="send" onClick={() => decide({ id: part.approval.id, approved: true })}>Approve</button>
+        <button onClick={() => decide({ id: part.approval.id, approved: false })}>Deny</button>
+      </menu>}
+    </section>;
+  });
+}

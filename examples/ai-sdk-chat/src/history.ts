@@ -1,0 +1,32 @@
+import type { UIMessage } from 'ai';
+
+export type Message = UIMessage<unknown, { steering: { message_id: string; content: string } }>;
+type Part = Message['parts'][number];
+
+// The SDK has no call that reads what was said earlier; Steerage's snapshot of the session has it. One run is one
+// message of the SDK, under the run's id, so that a replay lands on the message that is already there.
+export async function history(id: string): Promise<Message[]> {
+  const answer = await fetch(`/v1/sessions/${id}`);
+  if (answer.status === 404) return []; // Nothing was said yet.
+  if (!answer.ok) throw new Error(await answer.text());
+  const messages: Message[] = [];
+  for (const said of (await answer.json()).messages) {
+    if (said.rolled_back || said.role === 'system') continue;
+    const id = said.run_id ?? said.message_id;
+    if (messages.at(-1)?.id !== id) messages.push({ id, role: said.run_id ? 'assistant' : said.role, parts: [] });
+    const steered = said.run_id && said.role === 'user';
+    messages.at(-1)!.parts.push(...said.content.map((part: any): Part =>
+      steered ? { type: 'data-steering', id: said.message_id, data: { message_id: said.message_id, content: part.text } }
+      : part.type === 'tool_call' ? call(part)
+      : { type: part.type, text: part.text }));
+  }
+  return messages;
+}
+
+function call({ call_id, name, arguments: model, edited_arguments, state, output, error }: any): Part {
+  const tool = { type: `tool-${name}` as const, toolCallId: call_id, input: edited_arguments ?? model };
+  if (state === 'completed') return { ...tool, state: 'output-available', output };
+  if (error?.code === 'denied_by_user') return { ...tool, state: 'output-denied', approval: { id: '', approved: false } };
+  if (error) return { ...tool, state: 'output-error', errorText: error.message };
+  return { ...tool, state: state === 'streaming' ? 'input-streaming' : 'input-available' };
+}
