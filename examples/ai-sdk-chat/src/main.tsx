@@ -5,12 +5,13 @@ import { history } from './history';
 import './style.css';
 
 // The chat's id is the URL's hash: a reload and a second tab come back to it.
-const id = location.hash.slice(1) || generateId();
+const known = location.hash.slice(1);
+const id = known || generateId();
 window.history.replaceState(null, '', '#' + id);
 addEventListener('hashchange', () => location.reload());
 
 const root = createRoot(document.getElementById('root')!);
-history(id).then(
+(known ? history(known) : Promise.resolve([])).then(
   messages => root.render(<Chat id={id} history={messages} />),
   () => root.render(<p className="unreachable">The server cannot be reached. <a href="">Try again</a></p>),
 );
