@@ -22,6 +22,9 @@ async function page(server) {
   return `http://127.0.0.1:${started.httpServer.address().port}`;
 }
 
+/** Breaks every connection of a page with its server. */
+const cut = () => { for (const each of previews) each.httpServer.closeAllConnections(); };
+
 const browser = await launch(executablePath);
 const words = await upstream();
 const [url, server] = process.env.STEERAGE_TEST_URL ? [process.env.STEERAGE_TEST_URL]
@@ -30,7 +33,7 @@ const chat = await page(url);
 
 /** A tab with the chat and the things that a person does on it. */
 class Tab {
-  static async open({ model = 'demo/assistant', hash = '', at = chat, base = url, ...options } = {}) {
+  static async open({ model = 'demo/assistant', hash = '', at = chat, base = url, deaf = false, ...options } = {}) {
     const tab = new Tab();
     tab.base = base;
     tab.context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
@@ -41,6 +44,7 @@ class Tab {
     tab.page.on('pageerror', error => tab.errors.push(String(error)));
     tab.page.on('console', message => message.type() === 'error' && tab.errors.push(message.text()));
     tab.page.on('request', request => request.url().endsWith('/chat') && tab.posts.push(request.postDataJSON()));
+    if (deaf) await tab.page.addInitScript(() => { window.EventSource = class extends EventTarget { close() {} }; });
     await tab.page.goto(`${at}/?model=${model}${hash && '#' + hash}`);
     await tab.$('form input').waitFor();
     return tab;
@@ -241,11 +245,32 @@ const tests = {
     await other.close();
     await tab.close();
   },
-  async 'a decision in a second tab that comes too late tells what happened'() {
+  async 'what is said and decided in another tab is followed by an idle one'() {
     const tab = await Tab.open();
     await tab.say('What is the weather in Lima?');
     await tab.$('.approval-requested').waitFor();
     const other = await Tab.open({ hash: tab.session() });
+    await other.$('.approval-requested').waitFor();
+    await tab.$('menu button', { hasText: 'Approve' }).click();
+    for (const each of [tab, other]) await each.$('.assistant p', { hasText: 'In Lima it is' }).waitFor();
+    for (const each of [tab, other]) await each.ended();
+    await other.say('Tell me a story');
+    await tab.$('.user', { hasText: 'Tell me a story' }).waitFor();
+    await tab.$('.stop').click();
+    for (const each of [tab, other]) await each.ended();
+    const events = await tab.log();
+    assert.equal(of(events, 'run.cancelled').length, 1);
+    assert.deepEqual([await tab.text(), await other.text()], Array(2).fill(textOf(events)));
+    assert.equal(await other.shown(), await tab.shown());
+    assert.deepEqual([tab.posts.length, other.posts.length], [2, 1]);
+    await other.close();
+    await tab.close();
+  },
+  async 'a decision that comes too late tells what happened'() {
+    const tab = await Tab.open();
+    await tab.say('What is the weather in Lima?');
+    await tab.$('.approval-requested').waitFor();
+    const other = await Tab.open({ hash: tab.session(), deaf: true });
     await other.$('.approval-requested').waitFor();
     await tab.$('menu button', { hasText: 'Approve' }).click();
     await tab.$('.assistant p', { hasText: 'In Lima it is' }).waitFor();
@@ -262,7 +287,7 @@ const tests = {
     const tab = await Tab.open(store);
     const before = await tab.story();
     await store.kill();
-    await tab.$('[role=alert]', { hasText: 'Coming back' }).waitFor();
+    await tab.$('[role=status]', { hasText: 'Coming back' }).waitFor();
     assert.ok((await tab.text()).startsWith(before), 'what was shown stays');
     await store.start();
     await tab.reload();
@@ -277,11 +302,11 @@ const tests = {
     const tab = await Tab.open(store);
     const before = await tab.story();
     await store.kill();
-    await tab.$('[role=alert]', { hasText: 'Coming back' }).waitFor();
+    await tab.$('[role=status]', { hasText: 'Coming back' }).waitFor();
     await tab.page.waitForTimeout(1_500); // Long enough for a try that fails.
     await store.start();
     await tab.$('.stop').waitFor();
-    assert.equal(await tab.$('[role=alert]').count(), 0);
+    assert.equal(await tab.$('[role=status]').count(), 0);
     assert.equal(of(await whole(tab, before), 'run.recovered').length, 1);
     tab.forgive(LOST);
     await tab.close();
@@ -291,13 +316,14 @@ const tests = {
     const tab = await Tab.open();
     const before = await tab.story();
     await tab.context.setOffline(true);
-    await tab.$('[role=alert]', { hasText: 'Coming back' }).waitFor();
+    cut(); // Offline is for what is asked for from now on only.
+    await tab.$('[role=status]', { hasText: 'Coming back' }).waitFor();
     await tab.shot('lost');
     await tab.page.waitForTimeout(1_500);
     await tab.context.setOffline(false);
     await tab.page.evaluate(() => document.dispatchEvent(new Event('visibilitychange')));
     await tab.$('.stop').waitFor();
-    assert.equal(await tab.$('[role=alert]').count(), 0);
+    assert.equal(await tab.$('[role=status]').count(), 0);
     await whole(tab, before);
     tab.forgive(LOST);
     await tab.close();
@@ -395,9 +421,9 @@ const tests = {
     await tab.ended();
     await tab.page.route('**/v1/sessions/**', route => route.fulfill({ status: 502 }));
     await tab.page.reload();
-    await tab.$('.unreachable').waitFor();
+    await tab.$('[role=alert]', { hasText: 'cannot be reached' }).waitFor();
     await tab.page.unroute('**/v1/sessions/**');
-    await tab.$('.unreachable a').click();
+    await tab.$('[role=alert] button').click();
     await tab.$('.assistant p', { hasText: 'hello' }).waitFor();
     tab.forgive(LOST);
     await tab.close();

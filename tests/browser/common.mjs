@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chromium } from 'playwright-core';
 
-export const PATIENCE = 30_000;
+export const PATIENCE = Number(process.env.PATIENCE_MS ?? 30_000);
 
 // Every launch has a fresh user data directory.
 export const launch = executablePath => chromium.launch({

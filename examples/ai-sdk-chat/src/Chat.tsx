@@ -1,7 +1,8 @@
 import { useChat } from '@ai-sdk/react';
-import { APICallError, DefaultChatTransport, lastAssistantMessageIsCompleteWithApprovalResponses } from 'ai';
-import { type FormEvent, useEffect, useState } from 'react';
+import { DefaultChatTransport, lastAssistantMessageIsCompleteWithApprovalResponses } from 'ai';
+import { type FormEvent, useState } from 'react';
 import type { Message } from './history';
+import { useOtherTabs, useReconnect } from './live';
 import { Parts } from './Parts';
 
 const api = '/v1/ai-sdk/chat';
@@ -14,31 +15,24 @@ const post = (url: string, body: object) =>
 export function Chat({ id, history }: { id: string; history: Message[] }) {
   const chat = useChat<Message>({
     id, messages: history, transport, throttle: 50,
-    resume: true, // a reload and a second tab join the answer that is running
+    resume: true, // A reload and a second tab join the answer that is running.
     sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithApprovalResponses,
   });
-  const { messages, status, error, sendMessage, regenerate, resumeStream } = chat;
+  const { messages, status, error, sendMessage, regenerate } = chat;
   const [text, setText] = useState('');
   const busy = status === 'submitted' || status === 'streaming';
-  const answering = messages.at(-1)?.role === 'assistant';
+  const lost = useReconnect(chat);
+  useOtherTabs(chat);
 
   // The server ends the model call, and the stream with it. Where it cannot be reached, at least this page stops.
   const stop = async () => { if (!await post(`${api}/${id}/stop`, {})) chat.stop(); };
-  // What is said while the answer streams steers it; if the answer has just ended, it is the next message.
+  // What is said while an answer streams steers it; if the answer has just ended, it is the next message.
+  const steer = (content: string) => post(`/v1/sessions/${id}/control`, { type: 'steer', content, if_idle: 'reject' });
   const say = async (event: FormEvent) => {
     event.preventDefault();
-    if (!text.trim()) return;
     setText('');
-    const steered = busy && await post(`/v1/sessions/${id}/control`, { type: 'steer', content: text, if_idle: 'reject' });
-    if (!steered) sendMessage({ text });
+    if (text.trim() && !(busy && await steer(text))) sendMessage({ text });
   };
-
-  // The SDK comes back from a lost connection only when the tab is looked at again; here a visible tab does, too.
-  const lost = answering && (error instanceof TypeError || (APICallError.isInstance(error) && error.isRetryable));
-  useEffect(() => {
-    const timer = lost ? setTimeout(resumeStream, 1_000) : undefined;
-    return () => clearTimeout(timer);
-  }, [lost, error, resumeStream]);
 
   return <>
     <header><h1>Chat</h1><a href={location.pathname + location.search}>New chat</a></header>
@@ -48,12 +42,13 @@ export function Chat({ id, history }: { id: string; history: Message[] }) {
           <Parts message={message} decide={chat.addToolApprovalResponse} />
         </article>)}
         {status === 'submitted' && <i className="wait" />}
-        {!busy && answering && <button className="again" onClick={() => regenerate()}>Regenerate</button>}
+        {!busy && messages.at(-1)?.role === 'assistant' &&
+          <button className="again" onClick={() => regenerate()}>Regenerate</button>}
       </div>
     </main>
     <footer>
-      {error && <p role="alert">{lost ? 'The connection was lost. Coming back …' : error.message}
-        {!lost && <button onClick={() => regenerate()}>Try again</button>}</p>}
+      {lost ? <p role="status">The connection was lost. Coming back …</p>
+        : error && <p role="alert">{error.message} <button onClick={() => regenerate()}>Try again</button></p>}
       <form onSubmit={say}>
         <input value={text} onChange={event => setText(event.target.value)} aria-label="Message" autoFocus
           placeholder={busy ? 'Say more, to steer the answer' : 'Say something'} />

@@ -3,12 +3,13 @@ import type { Message } from './history';
 
 type Decide = (decision: { id: string; approved: boolean }) => void;
 
-const words = {
+const states = {
   'input-streaming': 'is being asked for', 'input-available': 'running', 'approval-requested': 'waits for your yes',
   'approval-responded': 'decided', 'output-available': 'done', 'output-error': 'failed', 'output-denied': 'denied',
 };
+const line = (value: unknown) => JSON.stringify(value, null, 1)?.replace(/\n */g, ' ');
 
-/** The parts of a message: text, thoughts, tools and what was said in between. */
+/** What a message is made of: text, thoughts, tools, and what was said in between. */
 export function Parts({ message, decide }: { message: Message; decide: Decide }) {
   return message.parts.map((part, at) => {
     if (part.type === 'text') return <p key={at} className={part.state}>{part.text}</p>;
@@ -17,10 +18,10 @@ export function Parts({ message, decide }: { message: Message; decide: Decide })
       <summary>{part.state === 'streaming' ? 'Thinking …' : 'Thoughts'}</summary>{part.text}</details>;
     if (!isToolUIPart(part)) return null;
     return <section key={at} className={part.state}>
-      <h2>{getToolName(part)} <small>{words[part.state]}</small></h2>
-      <pre>{JSON.stringify(part.input, null, 1)}</pre>
-      {part.state === 'output-available' && <pre>{JSON.stringify(part.output, null, 1)}</pre>}
-      {part.state === 'output-error' && <pre>{part.errorText}</pre>}
+      <h2>{getToolName(part)} <small>{states[part.state]}</small></h2>
+      <pre>{line(part.input)}</pre>
+      {part.state === 'output-available' && <pre className="output">{line(part.output)}</pre>}
+      {part.state === 'output-error' && <pre className="output">{part.errorText}</pre>}
       {part.state === 'approval-requested' && <menu>
         <button className="send" onClick={() => decide({ id: part.approval.id, approved: true })}>Approve</button>
         <button onClick={() => decide({ id: part.approval.id, approved: false })}>Deny</button>

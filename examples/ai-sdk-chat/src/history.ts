@@ -3,8 +3,8 @@ import type { UIMessage } from 'ai';
 export type Message = UIMessage<unknown, { steering: { message_id: string; content: string } }>;
 type Part = Message['parts'][number];
 
-// The SDK has no call that reads what was said earlier; Steerage's snapshot of the session has it. One run is one
-// message of the SDK, under the run's id, so that a replay lands on the message that is already there.
+// The SDK has no call that reads what was said earlier; Steerage's snapshot of the session has it. One run is one message
+// of the SDK, under the run's id, so that a replay lands on the message that is already there.
 export async function history(id: string): Promise<Message[]> {
   const answer = await fetch(`/v1/sessions/${id}`);
   if (answer.status === 404) return []; // Nothing was said yet.
@@ -14,17 +14,19 @@ export async function history(id: string): Promise<Message[]> {
     if (said.rolled_back || said.role === 'system') continue;
     const id = said.run_id ?? said.message_id;
     if (messages.at(-1)?.id !== id) messages.push({ id, role: said.run_id ? 'assistant' : said.role, parts: [] });
-    const steered = said.run_id && said.role === 'user';
-    messages.at(-1)!.parts.push(...said.content.map((part: any): Part =>
-      steered ? { type: 'data-steering', id: said.message_id, data: { message_id: said.message_id, content: part.text } }
-      : part.type === 'tool_call' ? call(part)
-      : { type: part.type, text: part.text }));
+    messages.at(-1)!.parts.push(...said.content.map((part: any) => shown(said, part)));
   }
   return messages;
 }
 
-function call({ call_id, name, arguments: model, edited_arguments, state, output, error }: any): Part {
-  const tool = { type: `tool-${name}` as const, toolCallId: call_id, input: edited_arguments ?? model };
+function shown({ message_id, role, run_id }: any, part: any): Part {
+  if (part.type === 'tool_call') return call(part);
+  if (role !== 'user' || !run_id) return { type: part.type, text: part.text };
+  return { type: 'data-steering', id: message_id, data: { message_id, content: part.text } };
+}
+
+function call({ call_id, name, arguments: asked, edited_arguments, state, output, error }: any): Part {
+  const tool = { type: `tool-${name}` as const, toolCallId: call_id, input: edited_arguments ?? asked };
   if (state === 'completed') return { ...tool, state: 'output-available', output };
   if (error?.code === 'denied_by_user') return { ...tool, state: 'output-denied', approval: { id: '', approved: false } };
   if (error) return { ...tool, state: 'output-error', errorText: error.message };

@@ -13,5 +13,5 @@ addEventListener('hashchange', () => location.reload());
 const root = createRoot(document.getElementById('root')!);
 (known ? history(known) : Promise.resolve([])).then(
   messages => root.render(<Chat id={id} history={messages} />),
-  () => root.render(<p className="unreachable">The server cannot be reached. <a href="">Try again</a></p>),
+  () => root.render(<p role="alert">The server cannot be reached. <button onClick={() => location.reload()}>Try again</button></p>),
 );
