@@ -232,6 +232,27 @@ const tests = {
     assert.equal(of(await tab.log(), 'run.started').length, 1);
     await tab.close();
   },
+  async 'a message that is sent while the card waits takes its place'() {
+    const tab = await Tab.open();
+    await tab.say('What is the weather in Rome?');
+    await tab.$('.approval-requested').waitFor();
+    await tab.say('Never mind, tell me a story');
+    await tab.$('.stop').waitFor();
+    await tab.page.waitForFunction(() => document.querySelectorAll('.assistant').length === 2);
+    await tab.length(120);
+    await tab.$('.stop').click();
+    await tab.ended();
+    assert.equal(await tab.$('menu').count(), 0, 'it cannot be decided any more');
+    const events = await tab.log();
+    assert.equal(of(events, 'tool.started').length, 0);
+    assert.equal(of(events, 'run.started').length, 2);
+    assert.equal(of(events, 'approval.resolved').length, 1);
+    await tab.reload();
+    await tab.ended();
+    assert.equal(await tab.$('.approval-requested').count(), 0);
+    assert.equal(await tab.text(), textOf(events));
+    await tab.close();
+  },
   async 'a second tab follows in mid-answer, and its Stop is for both'() {
     const tab = await Tab.open();
     await tab.story();
@@ -305,8 +326,8 @@ const tests = {
     await tab.$('[role=status]', { hasText: 'Coming back' }).waitFor();
     await tab.page.waitForTimeout(1_500); // Long enough for a try that fails.
     await store.start();
+    await tab.$('[role=status]').waitFor({ state: 'detached' });
     await tab.$('.stop').waitFor();
-    assert.equal(await tab.$('[role=status]').count(), 0);
     assert.equal(of(await whole(tab, before), 'run.recovered').length, 1);
     tab.forgive(LOST);
     await tab.close();
@@ -322,8 +343,8 @@ const tests = {
     await tab.page.waitForTimeout(1_500);
     await tab.context.setOffline(false);
     await tab.page.evaluate(() => document.dispatchEvent(new Event('visibilitychange')));
+    await tab.$('[role=status]').waitFor({ state: 'detached' });
     await tab.$('.stop').waitFor();
-    assert.equal(await tab.$('[role=status]').count(), 0);
     await whole(tab, before);
     tab.forgive(LOST);
     await tab.close();
@@ -439,7 +460,7 @@ const tests = {
           assert.ok(wide <= 0, `${size} ${colorScheme} ${name} scrolls sideways by ${wide}`);
         };
         await shot('empty');
-        await tab.say('What is the weather in Lisbon?');
+        await tab.$('.empty button', { hasText: 'weather in Lisbon' }).click();
         await tab.$('.approval-requested').waitFor();
         await shot('approval');
         await tab.$('menu button', { hasText: 'Approve' }).click();

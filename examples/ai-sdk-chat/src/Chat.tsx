@@ -8,20 +8,21 @@ import { Parts } from './Parts';
 const api = '/v1/ai-sdk/chat';
 const model = new URLSearchParams(location.search).get('model') ?? undefined; // The server's default otherwise.
 const transport = new DefaultChatTransport<Message>({ api, body: { model } });
+const ideas = ['Tell me a story', 'What is the weather in Lisbon?'];
 const post = (url: string, body: object) =>
   fetch(url, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) })
     .then(answer => answer.ok, () => false);
 
 export function Chat({ id, history }: { id: string; history: Message[] }) {
   const chat = useChat<Message>({
-    id, messages: history, transport, throttle: 50,
+    id, messages: history, transport,
     resume: true, // A reload and a second tab join the answer that is running.
     sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithApprovalResponses,
   });
   const { messages, status, error, sendMessage, regenerate } = chat;
   const [text, setText] = useState('');
-  const busy = status === 'submitted' || status === 'streaming';
   const lost = useReconnect(chat);
+  const busy = lost || status === 'submitted' || status === 'streaming';
   useOtherTabs(chat);
 
   // The server ends the model call, and the stream with it. Where it cannot be reached, at least this page stops.
@@ -38,8 +39,12 @@ export function Chat({ id, history }: { id: string; history: Message[] }) {
     <header><h1>Chat</h1><a href={location.pathname + location.search}>New chat</a></header>
     <main>
       <div role="log">
+        {!messages.length && <div className="empty">
+          <p>Ask for something. While the answer streams: steer it, stop it, reload, open a second tab.</p>
+          {ideas.map(text => <button key={text} onClick={() => sendMessage({ text })}>{text}</button>)}
+        </div>}
         {messages.map(message => <article key={message.id} className={message.role}>
-          <Parts message={message} decide={chat.addToolApprovalResponse} />
+          <Parts message={message} decide={message === messages.at(-1) ? chat.addToolApprovalResponse : undefined} />
         </article>)}
         {status === 'submitted' && <i className="wait" />}
         {!busy && messages.at(-1)?.role === 'assistant' &&
@@ -51,7 +56,7 @@ export function Chat({ id, history }: { id: string; history: Message[] }) {
         : error && <p role="alert">{error.message} <button onClick={() => regenerate()}>Try again</button></p>}
       <form onSubmit={say}>
         <input value={text} onChange={event => setText(event.target.value)} aria-label="Message" autoFocus
-          placeholder={busy ? 'Say more, to steer the answer' : 'Say something'} />
+          placeholder={busy ? 'Steer the answer' : 'Say something'} />
         {busy && <button type="button" className="stop" onClick={stop}>Stop</button>}
         <button className="send">{busy ? 'Steer' : 'Send'}</button>
       </form>

@@ -3,8 +3,8 @@ import type { UIMessage } from 'ai';
 export type Message = UIMessage<unknown, { steering: { message_id: string; content: string } }>;
 type Part = Message['parts'][number];
 
-// The SDK has no call that reads what was said earlier; Steerage's snapshot of the session has it. One run is one message
-// of the SDK, under the run's id, so that a replay lands on the message that is already there.
+// The SDK has no call that reads what was said earlier; the snapshot of the session has it. One run is one message
+// of the SDK, under the run's id, so that a replay lands on what is already there.
 export async function history(id: string): Promise<Message[]> {
   const answer = await fetch(`/v1/sessions/${id}`);
   if (answer.status === 404) return []; // Nothing was said yet.
@@ -28,7 +28,8 @@ function shown({ message_id, role, run_id }: any, part: any): Part {
 function call({ call_id, name, arguments: asked, edited_arguments, state, output, error }: any): Part {
   const tool = { type: `tool-${name}` as const, toolCallId: call_id, input: edited_arguments ?? asked };
   if (state === 'completed') return { ...tool, state: 'output-available', output };
-  if (error?.code === 'denied_by_user') return { ...tool, state: 'output-denied', approval: { id: '', approved: false } };
+  const approval = { id: '', approved: false as const };
+  if (error?.code === 'denied_by_user') return { ...tool, state: 'output-denied', approval };
   if (error) return { ...tool, state: 'output-error', errorText: error.message };
   return { ...tool, state: state === 'streaming' ? 'input-streaming' : 'input-available' };
 }

@@ -5,7 +5,7 @@ import { history, type Message } from './history';
 
 type Chat = UseChatHelpers<Message>;
 
-/** The SDK comes back from a lost connection when the tab is looked at again. This does it in a tab that is in sight, too. */
+/** The SDK comes back from a lost connection when the tab is looked at again. A tab that is in sight does here, too. */
 export function useReconnect({ messages, error, resumeStream }: Chat): boolean {
   const broken = error instanceof TypeError || (APICallError.isInstance(error) && error.isRetryable);
   // A message that was never sent has no answer to come back to.
@@ -18,7 +18,7 @@ export function useReconnect({ messages, error, resumeStream }: Chat): boolean {
   return lost;
 }
 
-/** The SDK hears nothing of what is said or decided in another tab. Steerage's log tells it, and an idle tab joins in. */
+/** The SDK hears nothing of what is said or decided in another tab. The log tells it, and an idle tab joins in. */
 export function useOtherTabs({ id, messages, status, setMessages, resumeStream }: Chat) {
   const idle = status === 'ready' && messages.length > 0;
   useEffect(() => {

@@ -11,7 +11,10 @@ window.history.replaceState(null, '', '#' + id);
 addEventListener('hashchange', () => location.reload());
 
 const root = createRoot(document.getElementById('root')!);
+const unreachable = <p role="alert">
+  The server cannot be reached. <button onClick={() => location.reload()}>Try again</button>
+</p>;
 (known ? history(known) : Promise.resolve([])).then(
   messages => root.render(<Chat id={id} history={messages} />),
-  () => root.render(<p role="alert">The server cannot be reached. <button onClick={() => location.reload()}>Try again</button></p>),
+  () => root.render(unreachable),
 );
