@@ -1,5 +1,5 @@
 // Drives the AI SDK chat in a real browser, through `vite preview`, against a real server:
-// node chat.mjs CHROMIUM FOLDER-FOR-SCREENSHOTS BINARY [ONLY]. STEERAGE_TEST_URL names a server that is there already.
+// node chat.mjs CHROMIUM FOLDER-FOR-SCREENSHOTS BINARY [ONLY]
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 import { mkdirSync, rmSync } from 'node:fs';
@@ -27,8 +27,7 @@ const cut = () => { for (const each of previews) each.httpServer.closeAllConnect
 
 const browser = await launch(executablePath);
 const words = await upstream();
-const [url, server] = process.env.STEERAGE_TEST_URL ? [process.env.STEERAGE_TEST_URL]
-  : await serve(binary, '127.0.0.1:0', 'memory', '--upstream', `local=${words.url}`);
+const [url] = await serve(binary, '127.0.0.1:0', 'memory', '--upstream', `local=${words.url}`);
 const chat = await page(url);
 
 /** A tab with the chat and the things that a person does on it. */
@@ -482,7 +481,4 @@ const tests = {
 };
 
 await run(browser, tests, only);
-words.close();
-server?.kill();
-for (const each of previews) await each.close();
-process.exit();
+process.exit(); // The servers of this process have nothing to finish.

@@ -13,9 +13,15 @@ export const launch = executablePath => chromium.launch({
     '--disable-component-update', '--disable-sync'],
 });
 
+// No server outlives the tests, however they end.
+const servers = new Set();
+process.on('exit', () => { for (const server of servers) server.kill('SIGKILL'); });
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1));
+
 /** A server of a test's own, which can be killed: its address, and the process. */
 export async function serve(binary, listen, store, ...more) {
   const server = spawn(binary, ['serve', '--listen', listen, '--store', store, ...more], { stdio: ['ignore', 'pipe', 'inherit'] });
+  servers.add(server);
   const [greeting] = await once(server.stdout, 'data');
   return [String(greeting).match(/http:\/\/[\d.:]+/)[0], server];
 }

@@ -25,5 +25,5 @@ export async function upstream() {
     response.on('close', () => { clearInterval(clock); open.delete(response); });
   });
   await once(server.listen(0, '127.0.0.1'), 'listening');
-  return { url: `http://127.0.0.1:${server.address().port}/v1`, open, close: () => { server.close(); server.closeAllConnections(); } };
+  return { url: `http://127.0.0.1:${server.address().port}/v1`, open };
 }
