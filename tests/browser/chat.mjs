@@ -410,6 +410,24 @@ const tests = {
     }
     await tab.close();
   },
+  async 'New chat begins another one, and Back leads to the first'() {
+    const tab = await Tab.open({ model: 'demo/echo' });
+    await tab.say('the first');
+    await tab.ended();
+    const first = tab.session();
+    await tab.$('header a').click();
+    await tab.$('.empty').waitFor();
+    assert.notEqual(tab.session(), first);
+    await tab.say('the second');
+    await tab.$('.assistant p', { hasText: 'the second' }).waitFor();
+    await tab.ended();
+    assert.equal(await tab.text(), 'the second');
+    await tab.page.goBack();
+    await tab.$('.assistant p', { hasText: 'the first' }).waitFor();
+    assert.equal(tab.session(), first);
+    assert.equal(await tab.$('article').count(), 2);
+    await tab.close();
+  },
   async 'thoughts are folded'() {
     const tab = await Tab.open({ model: 'demo/reasoning' });
     await tab.say('Why do ships float?');
@@ -431,6 +449,7 @@ const tests = {
     assert.ok(shown.includes(of(events, 'run.failed')[0].message), shown);
     assert.equal(await tab.text(), textOf(events));
     assert.ok((await tab.text()).length > 0);
+    await tab.shot('failure');
     await tab.page.waitForTimeout(1_500);
     assert.equal(of(await tab.log(), 'run.started').length, 1, 'it is not tried again by itself');
     await tab.close();
@@ -465,7 +484,7 @@ const tests = {
         await tab.$('menu button', { hasText: 'Approve' }).click();
         await tab.$('.assistant p', { hasText: 'In Lisbon it is' }).waitFor();
         await tab.ended();
-        await tab.say('Tell me a story');
+        await tab.say('Tell me a sea story');
         await tab.length(420);
         await tab.say('with a lighthouse');
         await tab.$('.steer').waitFor();

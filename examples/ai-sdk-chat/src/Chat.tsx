@@ -47,7 +47,7 @@ export function Chat({ id, history }: { id: string; history: Message[] }) {
           <Parts message={message} decide={message === messages.at(-1) ? chat.addToolApprovalResponse : undefined} />
         </article>)}
         {status === 'submitted' && <i className="wait" />}
-        {!busy && messages.at(-1)?.role === 'assistant' &&
+        {!busy && !error && messages.at(-1)?.role === 'assistant' &&
           <button className="again" onClick={() => regenerate()}>Regenerate</button>}
       </div>
     </main>
