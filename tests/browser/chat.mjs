@@ -484,7 +484,7 @@ const tests = {
         await tab.$('menu button', { hasText: 'Approve' }).click();
         await tab.$('.assistant p', { hasText: 'In Lisbon it is' }).waitFor();
         await tab.ended();
-        await tab.say('Tell me a sea story');
+        await tab.say('Tell me a story');
         await tab.length(420);
         await tab.say('with a lighthouse');
         await tab.$('.steer').waitFor();
