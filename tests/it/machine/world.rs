@@ -266,10 +266,10 @@ impl World {
 
     /// The store has everything so far: readers see it, answers leave.
     pub(crate) fn store(&mut self) {
-        let waiting = self.waiting();
-        if let Some(kept) = &mut self.kept {
+        if let Some(mut kept) = self.kept.take() {
             kept.log.extend(self.out.events.iter().cloned());
-            kept.rests.insert(kept.log.len(), waiting);
+            kept.rests.insert(kept.log.len(), self.waiting());
+            self.kept = Some(kept);
         }
         for stamped in self.out.events.drain(..) {
             if self.trace {
