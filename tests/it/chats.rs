@@ -239,3 +239,29 @@ fn posted(mut body: Value) -> Vec<u8> {
     body["id"] = json!("s");
     body.to_string().into_bytes()
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_application_with_names_of_its_own_is_recognised_by_what_was_said() {
+    let story = Story::new([says("first"), says("second"), says("third"), says("fourth")]);
+    let chat = Chat::new(&story);
+    let own =
+        |id: &str, role: &str, text: &str| json!({"id": id, "role": role, "parts": [{"type": "text", "text": text}]});
+    let mut history = vec![user("u1", "one")];
+    chat.post(json!({"messages": history})).await;
+    // It has stored the conversation under names of its own, and loads it back.
+    history = vec![own("x1", "user", "one"), own("x2", "assistant", "first"), own("x3", "user", "two")];
+    chat.post(json!({"messages": history})).await;
+    // Only the end of it, with a text that was said twice.
+    history = vec![own("y1", "assistant", "second"), own("y2", "user", "one")];
+    chat.post(json!({"messages": history})).await;
+    let log = story.log().await;
+    assert!(of(&log, "history.rewound").is_empty());
+    assert_eq!(of(&log, "history.diverged").iter().map(|e| e["absent"].clone()).collect::<Vec<_>>(), [json!(3)]);
+    let told = format!("{:?}", story.model.prompts()[2].messages);
+    assert_eq!(told.matches("first").count(), 1, "{told}");
+    assert_eq!(story.model.prompts()[2].messages.len(), 5, "{told}");
+    // An answer that it did not see the end of, where it stands; and then back to the first question.
+    history = vec![own("z1", "user", "one"), own("z2", "assistant", "fir"), own("z3", "user", "deux")];
+    chat.post(json!({"messages": history})).await;
+    assert_eq!(story.model.prompts()[3].messages.len(), 3, "{:?}", story.model.prompts()[3].messages);
+}

@@ -1,6 +1,5 @@
 //! One UI message: the fold of one run's frames.
 
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -24,8 +23,6 @@ pub struct Turn {
     options: Options,
     run: Option<RunId>,
     over: bool,
-    /// What was said about the history before the run began.
-    before: Vec<Bytes>,
     /// Whether a model call is open.
     calling: bool,
     shown: Shown,
@@ -35,13 +32,11 @@ pub struct Turn {
 impl Turn {
     /// Before its run has started.
     pub fn new(options: Options) -> Self {
-        let (run, before, shown, calls) = (None, Vec::new(), Shown::default(), Calls::default());
-        Self { options, run, over: false, before, calling: false, shown, calls }
+        Self { options, run: None, over: false, calling: false, shown: Shown::default(), calls: Calls::default() }
     }
 
     /// Takes the next frame in. `session.created` may come first: it tells which tools are the client's, and without it no
-    /// call waits for the client's result. What comes before `run.started` else shows nothing, but for what is said about
-    /// the history; what comes after the end of the run shows nothing at all.
+    /// call waits for the client's result. What else comes before `run.started`, or after the end of the run, shows nothing.
     pub fn push(&mut self, frame: &Frame, chunks: &mut Chunks) -> serde_json::Result<()> {
         if self.run.is_none() {
             return self.push_before(frame, chunks);
@@ -112,12 +107,8 @@ impl Turn {
                 let json = frame.json();
                 self.run = Some(read::<fields::Started>(&json)?.run_id);
                 self.start(chunks);
-                for said in std::mem::take(&mut self.before) {
-                    chunks.push_native(text(&said)?);
-                }
                 chunks.push_native(text(&json)?);
             }
-            kind if kind.starts_with(HISTORY) => self.before.push(frame.json()),
             _ => {}
         }
         Ok(())
@@ -289,16 +280,13 @@ fn available<'a>(call: &'a Call, input: &'a RawValue) -> Chunk<'a> {
     Chunk::ToolInputAvailable { tool_call_id: call.call_id.as_str(), tool_name: &call.name, input }
 }
 
-/// What begins the kinds of events that tell what became of the client's history.
-const HISTORY: &str = "history.";
-
 /// Whether an event of this kind is also passed on as it is, besides the ends of a run: what happens in a run and has no
 /// chunk that says all of it. Kinds of a later day are passed on by their family, or not at all.
 fn is_told(kind: &str) -> bool {
     match kind {
         "run.recovered" | "step.ended" | "approval.requested" | "approval.resolved" | "tool.started"
         | "session.near_limit" => true,
-        kind => kind.starts_with("command.") || kind.starts_with(HISTORY),
+        kind => kind.starts_with("command."),
     }
 }
 

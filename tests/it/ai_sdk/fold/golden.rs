@@ -15,9 +15,6 @@ use super::{READERS, frames, rules::Client};
 
 mod scripts;
 
-/// Files without a script: what the machine cannot do yet.
-const BY_HAND: [&str; 1] = ["regenerate"];
-
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/ai_sdk/{name}.txt"))
 }
@@ -38,8 +35,8 @@ fn told(about: &str, log: &[Frame], rests: &BTreeSet<usize>, options: Options) -
     let mut file = format!("# {about}\n");
     let (mut turn, mut chunks, mut client) = (Turn::new(options), Chunks::new(), Client::new(options));
     for (n, frame) in (1..).zip(log) {
-        // What is said to the model, or of its history, begins the next message.
-        if turn.is_over() && (frame.kind() == "input.added" || frame.kind().starts_with("history.")) {
+        // What is said to the model, or of its history, comes before the next message.
+        if turn.is_over() && matches!(frame.kind(), "input.added" | "history.rewound" | "history.diverged") {
             (turn, client) = (Turn::new(options), Client::new(options));
             turn.push(&log[0], &mut chunks).expect("a frame");
         }
@@ -106,7 +103,7 @@ fn every_situation_is_told_as_it_is_written() {
         names.insert(name);
     }
     let scripts = scripts::ALL.iter().flat_map(|(readers, ..)| readers.iter().copied());
-    assert_eq!(names, scripts.chain(BY_HAND).map(str::to_owned).collect());
+    assert_eq!(names, scripts.map(str::to_owned).collect());
 }
 
 #[test]

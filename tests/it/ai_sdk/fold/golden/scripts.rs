@@ -299,6 +299,14 @@ pub(super) const ALL: &[Script] = &[
         answers(&mut life);
         life
     }),
+    (&["regenerate"], "Another answer is asked for, by a client whose history lacks something: two messages.", || {
+        let mut life = begun();
+        answers(&mut life);
+        let history = json!([{"message_id": "x1", "role": "user", "content": "Going"}]);
+        life.command(json!({"type": "regenerate", "command_id": "again", "history": history}));
+        answers(&mut life);
+        life
+    }),
     (&["shut_down"], "The server is stopped in the middle of a text.", || {
         let mut life = begun();
         life.says("Good ");
