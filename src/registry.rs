@@ -52,7 +52,7 @@ const MODELS_FRESH: Duration = Duration::from_secs(60);
 const MODELS_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of a log that are read at a time when a session is opened.
 const OPEN_READ_BYTES: usize = 1024 * 1024;
-/// Sessions that can be opened from the store at the same time; each has one lock of these.
+/// Sessions that can be created or opened from the store at the same time; each has one lock of these.
 const OPENING_LOCKS: usize = 64;
 
 /// Bounds of one process.
@@ -136,7 +136,7 @@ impl From<StoreError> for RegistryError {
 /// The sessions alive in this process.
 pub struct Registry {
     live: Mutex<HashMap<SessionKey, Handle>>,
-    /// A session is opened from the store by one at a time, so that none gets two writers.
+    /// A session is created, or opened from the store, by one at a time, so that none gets two writers.
     opening: [tokio::sync::Mutex<()>; OPENING_LOCKS],
     models: Mutex<HashMap<String, (Instant, Vec<Model>)>>,
     config: Config,
@@ -217,7 +217,16 @@ impl Registry {
             },
         };
         let (upstream, world) = self.world(&model);
-        self.store.create(&key).await?;
+        // Whoever asks for it meanwhile waits until it has its writer.
+        let _one_at_a_time = self.opening_lock(&key).lock().await;
+        match self.store.create(&key).await {
+            // The process before ended between this and the first event: nobody has ever seen it.
+            Err(StoreError::Exists) if self.is_empty(&key).await? => {
+                self.store.delete(&key).await?;
+                self.store.create(&key).await?;
+            }
+            created => created?,
+        }
         let limits = self.config.session.clone();
         let (task, handle) = Task::create(key, created, new.inputs, upstream, limits, world);
         self.spawn(task.run(), handle.clone());
@@ -229,8 +238,7 @@ impl Registry {
         if let Some(handle) = self.find_live(key) {
             return Ok(handle);
         }
-        let lock = BuildHasherDefault::<DefaultHasher>::new().hash_one(key) as usize % OPENING_LOCKS;
-        let _one_at_a_time = self.opening[lock].lock().await;
+        let _one_at_a_time = self.opening_lock(key).lock().await;
         if let Some(handle) = self.find_live(key) {
             return Ok(handle);
         }
@@ -250,6 +258,15 @@ impl Registry {
         let (task, handle) = Task::take_over(key.clone(), fold, stored.term, upstream, limits, world);
         self.spawn(task.run(), handle.clone());
         Ok(handle)
+    }
+
+    fn opening_lock(&self, key: &SessionKey) -> &tokio::sync::Mutex<()> {
+        &self.opening[BuildHasherDefault::<DefaultHasher>::new().hash_one(key) as usize % OPENING_LOCKS]
+    }
+
+    /// Whether the store has a name without a single event, and nobody is about to write one.
+    async fn is_empty(&self, key: &SessionKey) -> Result<bool, StoreError> {
+        Ok(self.find_live(key).is_none() && self.store.get(key).await?.tail == Seq::ZERO)
     }
 
     fn find_live(&self, key: &SessionKey) -> Option<Handle> {

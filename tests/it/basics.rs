@@ -112,3 +112,19 @@ async fn who_begins_now_and_is_cut_before_the_first_event_misses_nothing() {
         assert_eq!(seen.iter().map(|event| &event["seq"]).collect::<Vec<_>>(), missed, "{path}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_name_whose_session_never_began_is_free() {
+    use steerage::{
+        id::{SessionKey, Tenant},
+        store::Store as _,
+    };
+    // As a process leaves it that ends between the name and the first event.
+    let store = crate::support::Breakable::default();
+    store.create(&SessionKey { tenant: Tenant::default(), session: "s".parse().unwrap() }).await.unwrap();
+    let server = TestServer::with(|server| server.store(store.clone()));
+    let client = server.client();
+    assert_eq!(client.get("/v1/sessions/s").await.status, 404);
+    assert_eq!(client.create(json!({"id": "s", "model": "demo/echo"})).await, "s");
+    assert_eq!(client.post("/v1/sessions", json!({"id": "s"})).await.code(), "session_exists");
+}

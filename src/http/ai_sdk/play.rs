@@ -62,6 +62,8 @@ pub(super) async fn event_at(handle: &Handle, seq: Seq) -> Result<Option<Event>,
 
 /// What the session was created as.
 pub(super) async fn spec(handle: &Handle) -> Result<SessionSpec, Problem> {
+    // One that was made a moment ago may not have its first event yet; whoever asks its task waits for that.
+    let _stored = handle.newest_run().await?;
     match event_at(handle, Seq(1)).await? {
         Some(Event::SessionCreated { spec, .. }) => Ok(*spec),
         _ => Err(Problem::no_session()),

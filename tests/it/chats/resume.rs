@@ -149,3 +149,18 @@ async fn a_store_that_fails_is_an_error_and_not_an_end() {
     assert!(error["errorText"].as_str().unwrap().contains("store"), "{error}");
     assert!(answer.rest().await.1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn several_who_begin_a_chat_at_the_same_moment_are_all_answered() {
+    let store = Breakable::default();
+    store.answer_late(std::time::Duration::from_millis(10));
+    let server = TestServer::with(|s| s.provider("script", Scripted::new([])).store(store.clone()));
+    let chat = Chat::of(server.client());
+    let posts = (0..4).map(|n| chat.post(json!({"messages": [user(&format!("u{n}"), "Hi")]})));
+    for answer in futures_util::future::join_all(posts).await {
+        assert!(answer.done);
+    }
+    let log = server.client().log("s").await;
+    let said = log.iter().filter(|event| event["type"] == "input.added").count();
+    assert_eq!(said, 4, "each is said, one after the other");
+}

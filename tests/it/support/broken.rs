@@ -31,9 +31,23 @@ impl Breakable {
         self.failure.set(why.to_owned()).expect("it breaks once");
     }
 
-    /// From now on it answers an append so much later.
+    /// From now on it answers an append or a create so much later.
     pub(crate) fn answer_late(&self, by: Duration) {
         self.late_ms.store(by.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Done at once, and said after a while.
+    fn later<T: Send + 'static>(&self, done: BoxFuture<'static, T>) -> BoxFuture<'static, T> {
+        let late = self.late_ms.clone();
+        async move {
+            let done = done.await;
+            match late.load(Ordering::Relaxed) {
+                0 => {}
+                late => tokio::time::sleep(Duration::from_millis(late)).await,
+            }
+            done
+        }
+        .boxed()
     }
 
     fn unless_broken<T: Send + 'static>(
@@ -57,20 +71,11 @@ impl Store for Breakable {
     }
 
     fn create(&self, key: &SessionKey) -> BoxFuture<'static, Result<(), StoreError>> {
-        self.unless_broken(|| self.inner.create(key))
+        self.later(self.unless_broken(|| self.inner.create(key)))
     }
 
     fn append(&self, append: Append) -> BoxFuture<'static, Result<(), StoreError>> {
-        let (appended, late) = (self.unless_broken(|| self.inner.append(append)), self.late_ms.clone());
-        async move {
-            let appended = appended.await;
-            match late.load(Ordering::Relaxed) {
-                0 => {}
-                late => tokio::time::sleep(Duration::from_millis(late)).await,
-            }
-            appended
-        }
-        .boxed()
+        self.later(self.unless_broken(|| self.inner.append(append)))
     }
 
     fn delete(&self, key: &SessionKey) -> BoxFuture<'static, Result<(), StoreError>> {
