@@ -192,11 +192,15 @@ pub struct Send {
     /// What happens while a run is running.
     #[serde(default)]
     pub if_running: IfRunning,
-    /// The client's name for the message. That of an earlier input of the conversation says it anew in its place: the
-    /// earlier one and everything after it leave the model's context. Like `history` not with `queue` and `steer`, which
-    /// speak of a later moment.
+    /// The client's name for the message. One that the session has heard already is refused: a request that was given up
+    /// may come late, and must not undo what was said since. Like the next two not with `queue` and `steer`, which speak
+    /// of a later moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<MessageId>,
+    /// The earlier input in whose place it is said: that one and everything after it leave the model's context. Without a
+    /// `message_id` it takes over the name; with the same one it is said anew if it was said at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<MessageId>,
     /// The conversation before it as the client has it; see [`Said`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<Said>>,

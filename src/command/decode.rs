@@ -123,10 +123,12 @@ impl Command {
             Self::Steer(s) => said(&s.content),
             // A message that waits has no place yet.
             Self::Send(s)
-                if (s.history.is_some() || s.message_id.is_some())
+                if (s.history.is_some() || s.message_id.is_some() || s.replaces.is_some())
                     && matches!(s.if_running, IfRunning::Queue | IfRunning::Steer) =>
             {
-                Err(CommandError::Invalid("message_id and history are for if_running cancel or reject".into()))
+                Err(CommandError::Invalid(
+                    "message_id, replaces and history are for if_running cancel or reject".into(),
+                ))
             }
             Self::Send(s) => said(&s.content),
             Self::Regenerate(r) if r.message_id.is_some() && r.history.is_some() => {

@@ -39,6 +39,8 @@ pub enum Reason {
     UnknownCall,
     /// No such message in the conversation, or none that could be answered.
     UnknownMessage,
+    /// A message of that name was said before.
+    AlreadySaid,
     /// The tool call still waits for its approval.
     ApprovalPending,
     /// The tool is run by the server, not by a client.

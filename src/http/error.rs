@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Every stable `code` with its status. `openapi/openapi.yaml` lists the same; a test compares.
-pub const CODES: [(&str, u16); 37] = [
+pub const CODES: [(&str, u16); 38] = [
     ("bad_json", 400),
     ("bad_request", 400),
     ("bad_cursor", 400),
@@ -36,6 +36,7 @@ pub const CODES: [(&str, u16); 37] = [
     ("command_conflict", 409),
     ("already_resolved", 409),
     ("already_applied", 409),
+    ("already_said", 409),
     ("approval_pending", 409),
     ("no_active_run", 409),
     ("not_a_client_tool", 409),
@@ -113,6 +114,7 @@ impl Problem {
             Reason::UnknownApproval => ("unknown_approval", "this session has no such approval"),
             Reason::UnknownCall => ("unknown_call", "this session has no such tool call"),
             Reason::UnknownMessage => ("unknown_message", "there is no such message, or none that could be answered"),
+            Reason::AlreadySaid => ("already_said", "a message of that name was said before"),
             Reason::ApprovalPending => ("approval_pending", "the tool call waits for its approval"),
             Reason::NotAClientTool => ("not_a_client_tool", "the server runs this tool"),
             Reason::InvalidArguments => ("invalid_arguments", "the arguments do not fit the schema"),

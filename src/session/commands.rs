@@ -213,26 +213,25 @@ impl State {
     }
 
     fn on_send(&mut self, asked: &Asked, send: crate::command::Send, now: Millis, out: &mut Out) -> Decision {
-        let running = self.fold.run.is_some();
         match send.if_running {
-            _ if !running => self.say_next(asked, send, now, out),
-            IfRunning::Queue => return self.wait(asked, send.content, SteerWhen::NextRun, now, out),
-            IfRunning::Steer => return self.on_steer(asked, send.content, SteerWhen::Now, true, now, out),
-            IfRunning::Reject => {
-                return Err(Refused::No(No { content: Some(send.content), ..Reason::RunActive.into() }));
-            }
-            IfRunning::Cancel => {
-                self.supersede_run(&asked.id, "a send took its place", now, out);
-                self.say_next(asked, send, now, out);
-            }
+            _ if self.fold.run.is_none() => self.say_next(asked, send, now, out),
+            IfRunning::Queue => self.wait(asked, send.content, SteerWhen::NextRun, now, out),
+            IfRunning::Steer => self.on_steer(asked, send.content, SteerWhen::Now, true, now, out),
+            IfRunning::Reject => Err(Refused::No(No { content: Some(send.content), ..Reason::RunActive.into() })),
+            IfRunning::Cancel => self.say_next(asked, send, now, out),
         }
-        Ok(())
     }
 
-    fn say_next(&mut self, asked: &Asked, send: crate::command::Send, now: Millis, out: &mut Out) {
-        let revision = self.revision_of_send(&send);
+    /// It is said, in the place of what runs if something does.
+    fn say_next(&mut self, asked: &Asked, send: crate::command::Send, now: Millis, out: &mut Out) -> Decision {
+        let revision = match self.revision_of_send(&send) {
+            Ok(revision) => revision,
+            Err(reason) => return Err(Refused::No(No { content: Some(send.content), ..reason.into() })),
+        };
+        self.supersede_run(&asked.id, "a send took its place", now, out);
         self.revise(revision, &asked.id, now, out);
-        self.begin_with(asked, send.message_id, send.content, Trigger::Send, now, out);
+        self.begin_with(asked, send.message_id.or(send.replaces), send.content, Trigger::Send, now, out);
+        Ok(())
     }
 
     fn on_regenerate(&mut self, asked: &Asked, regenerate: &Regenerate, now: Millis, out: &mut Out) -> Decision {

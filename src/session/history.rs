@@ -31,6 +31,8 @@ pub(super) struct Revision {
     ignored: Vec<MessageId>,
     /// Messages here that the client does not have, before its last.
     absent: u32,
+    /// Places of the shown messages that the client has; `None` where it sent no history.
+    has: Option<HashSet<usize>>,
 }
 
 /// The messages of the conversation as a chat shows them: an input, or a whole run with what was steered into it.
@@ -83,15 +85,23 @@ impl State {
         shown
     }
 
-    /// What a send does to the conversation that it is said in.
-    pub(super) fn revision_of_send(&self, send: &Send) -> Revision {
+    /// What a send does to the conversation that it is said in, or why it is not said.
+    pub(super) fn revision_of_send(&self, send: &Send) -> Result<Revision, Reason> {
         let shown = self.shown();
-        let replaced = send.message_id.as_ref().and_then(|id| shown.iter().position(|s| s.is_input() && s.is(id)));
+        let anew = send.replaces.is_some() && send.replaces == send.message_id;
+        let replaced = send.replaces.as_ref().and_then(|id| shown.iter().position(|s| s.is_input() && s.is(id)));
+        if send.replaces.is_some() && replaced.is_none() && !anew {
+            return Err(Reason::UnknownMessage);
+        }
+        let heard = |id: &MessageId| self.fold.conversation.messages.iter().any(|message| message.message_id == *id);
+        if send.message_id.as_ref().is_some_and(heard) && !anew {
+            return Err(Reason::AlreadySaid);
+        }
         let mut revision = Revision::default();
         let after_last = send.history.as_deref().and_then(|history| revision.compare(&shown, history));
         let stay = replaced.into_iter().chain(after_last).min().unwrap_or(shown.len());
-        revision.keep(&shown, stay, send.history.as_deref());
-        revision
+        revision.keep(&shown, stay);
+        Ok(revision)
     }
 
     /// What a regenerate does, or why there is nothing to be answered again.
@@ -131,13 +141,13 @@ impl State {
         if !asked {
             return Err(Reason::UnknownMessage);
         }
-        revision.keep(&shown, stay, regenerate.history.as_deref());
+        revision.keep(&shown, stay);
         Ok(revision)
     }
 
     /// Does it, and says so.
     pub(super) fn revise(&mut self, revision: Revision, command_id: &CommandId, now: Millis, out: &mut Out) {
-        let Revision { rewound, added, ignored, absent } = revision;
+        let Revision { rewound, added, ignored, absent, .. } = revision;
         if !rewound.is_empty() {
             self.emit(Event::HistoryRewound { message_ids: rewound, command_id: command_id.clone() }, now, out);
         }
@@ -153,31 +163,58 @@ impl State {
 impl Revision {
     /// Compares; gives how many of the shown messages stay, where the client shows where it is.
     fn compare(&mut self, shown: &[Shown<'_>], history: &[Said]) -> Option<usize> {
-        let places: HashMap<&str, usize> = shown.iter().enumerate().flat_map(|(at, s)| names(s, at)).collect();
-        let place = |said: &Said| places.get(said.message_id.as_str()).copied();
-        let last_known = history.iter().rposition(|said| place(said).is_some());
-        let (known, new) = history.split_at(last_known.map_or(0, |at| at + 1));
-        let stay = known.iter().filter_map(place).max().map(|at| at + 1);
-        let differs = |said: &&Said| place(said).is_none_or(|at| !shown[at].agrees_with(said));
-        self.ignored = known.iter().filter(differs).map(|said| said.message_id.clone()).collect();
-        for said in new {
+        let places = places(shown, history);
+        let known = places.iter().rposition(Option::is_some).map_or(0, |at| at + 1);
+        for (said, place) in history.iter().zip(&places[..known]) {
+            // Of an answer that was stopped before it said anything there is no message here, and nothing is amiss.
+            if place.map_or_else(|| !says_nothing(said), |at| !shown[at].agrees_with(said)) {
+                self.ignored.push(said.message_id.clone());
+            }
+        }
+        for said in history[known..].iter().filter(|said| !says_nothing(said)) {
             match said.content.trim().is_empty() {
                 true => self.ignored.push(said.message_id.clone()),
                 false => self.added.push(said.clone()),
             }
         }
+        let has: HashSet<usize> = places.into_iter().flatten().collect();
+        let stay = has.iter().max().map(|at| at + 1);
+        self.has = Some(has);
         stay
     }
 
     /// The first `stay` of the shown messages stay; counts those of them that the client does not have.
-    fn keep(&mut self, shown: &[Shown<'_>], stay: usize, history: Option<&[Said]>) {
+    fn keep(&mut self, shown: &[Shown<'_>], stay: usize) {
         let messages = shown[stay..].iter().flat_map(|shown| &shown.messages);
         self.rewound = messages.map(|message| message.message_id.clone()).collect();
-        let Some(history) = history else { return };
-        let has: HashSet<&str> = history.iter().map(|said| said.message_id.as_str()).collect();
-        let absent = shown[..stay].iter().filter(|shown| names(shown, 0).all(|(name, _)| !has.contains(name))).count();
+        let absent = self.has.as_ref().map_or(0, |has| (0..stay).filter(|at| !has.contains(at)).count());
         self.absent = u32::try_from(absent).unwrap_or(u32::MAX);
     }
+}
+
+/// Which of the shown messages each message of a history is: by name, or else the next one that says the same. An
+/// application may keep its messages under names of its own.
+fn places(shown: &[Shown<'_>], history: &[Said]) -> Vec<Option<usize>> {
+    let by_name: HashMap<&str, usize> = shown.iter().enumerate().flat_map(|(at, s)| names(s, at)).collect();
+    let named = |said: &Said| by_name.get(said.message_id.as_str()).copied();
+    let taken: HashSet<usize> = history.iter().filter_map(named).collect();
+    let mut next = 0;
+    let place = |said: &Said| {
+        let says_it = |at: &usize| match *at == next {
+            true => shown[*at].agrees_with(said),
+            false => shown[*at].role() == said.role && shown[*at].text() == said.content,
+        };
+        let alike = || (next..shown.len()).filter(|at| !taken.contains(at)).find(says_it);
+        let place = named(said).or_else(|| if said.content.trim().is_empty() { None } else { alike() });
+        next = place.map_or(next, |at| at + 1);
+        place
+    };
+    history.iter().map(place).collect()
+}
+
+/// Whether it is an answer without a word.
+fn says_nothing(said: &Said) -> bool {
+    said.role == Role::Assistant && said.content.trim().is_empty()
 }
 
 /// Everything that a shown message may be called.

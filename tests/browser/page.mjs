@@ -1,41 +1,13 @@
-// Drives the page in a real browser against a real server: node page.mjs URL CHROMIUM FOLDER-FOR-SCREENSHOTS BINARY
+// Drives the page in a real browser against a real server: node page.mjs URL CHROMIUM FOLDER-FOR-SCREENSHOTS BINARY [ONLY]
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { mkdirSync, rmSync } from 'node:fs';
 import { once } from 'node:events';
-import { chromium } from 'playwright-core';
+import { PATIENCE, launch, log as read, of, run, serve, textOf } from './common.mjs';
 
-const [url, executablePath, shots, binary] = process.argv.slice(2);
-const PATIENCE = 30_000;
+const [url, executablePath, shots, binary, only] = process.argv.slice(2);
 mkdirSync(shots, { recursive: true });
-
-// Every launch has a fresh user data directory.
-const browser = await chromium.launch({
-  executablePath,
-  headless: true,
-  args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync'],
-});
-
-/** A server of a test's own, which can be killed: its address, and the process. */
-async function serve(listen, store) {
-  const server = spawn(binary, ['serve', '--listen', listen, '--store', store], { stdio: ['ignore', 'pipe', 'inherit'] });
-  const [greeting] = await once(server.stdout, 'data');
-  return [String(greeting).match(/http:\/\/[\d.:]+/)[0], server];
-}
-
-async function log(session, base = url) {
-  const events = [];
-  for (let after = ''; ;) {
-    const answer = await fetch(`${base}/v1/sessions/${session}/events?after=${after}`, { headers: { accept: 'application/json' } });
-    const page = await answer.json();
-    events.push(...page.events);
-    if (page.caught_up) return events;
-    after = page.last_event_id;
-  }
-}
-const textOf = events => events.filter(e => e.type === 'text.delta').map(e => e.text).join('');
-const of = (events, type) => events.filter(e => e.type === type);
+const browser = await launch(executablePath);
+const log = (session, base = url) => read(base, session);
 
 /** A page and the things that a person does on it. */
 class Tab {
@@ -114,14 +86,14 @@ const tests = {
   async 'the server is killed in mid-answer, another one starts, and the text goes on once'() {
     const folder = `${shots}/store`;
     rmSync(folder, { recursive: true, force: true });
-    let [base, server] = await serve('127.0.0.1:0', `disk:${folder}`);
+    let [base, server] = await serve(binary, '127.0.0.1:0', `disk:${folder}`);
     const tab = await Tab.open({ base });
     await tab.story();
     server.kill('SIGKILL');
     await once(server, 'exit');
     const before = await tab.text();
     await tab.page.waitForFunction(() => document.querySelector('#link').className === 'lost');
-    [, server] = await serve(base.slice('http://'.length), `disk:${folder}`);
+    [, server] = await serve(binary, base.slice('http://'.length), `disk:${folder}`);
     await tab.length(before.length + 40);
     await tab.shot('recovered');
     await tab.ended();
@@ -320,18 +292,4 @@ const tests = {
   },
 };
 
-let [passed, failed] = [0, 0];
-for (const [name, test] of Object.entries(tests)) {
-  try {
-    await test();
-    passed += 1;
-    console.log(`ok      ${name}`);
-  } catch (error) {
-    failed += 1;
-    console.log(`FAILED  ${name}\n${error.stack ?? error}`);
-    for (const context of browser.contexts()) await context.close();
-  }
-}
-await browser.close();
-console.log(`${passed} passed, ${failed} failed`);
-process.exitCode = failed ? 1 : 0;
+await run(browser, tests, only);

@@ -197,3 +197,71 @@ async fn who_leaves_stops_nothing() {
     let log = story.idle().await;
     assert_eq!(of(&log, "run.completed").len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_given_up_and_comes_late_does_not_win() {
+    let story = Story::new([endless("Two, "), says("edited"), says("alone")]);
+    let chat = Chat::new(&story);
+    // The first message was stopped at once; the second overtook it and brought it along.
+    let mut second = chat.open(json!({"messages": [user("u1", "One?"), user("u2", "Two?")]})).await;
+    second.until("text-delta").await;
+    let late = chat.ask("POST", chat::API, &posted(json!({"messages": [user("u1", "One?")]}))).await;
+    assert_eq!((late.0, late.1.text().await.as_str()), (409, "a message of that name was said before"));
+    assert_eq!(story.model.open(), 1, "the answer to the second goes on");
+    // An edit, overtaken by nothing, and then the message as it was.
+    let edit = json!({"messages": [user("u1", "One?"), user("u2", "Two!")], "messageId": "u2"});
+    assert_eq!(text(&chat.post(edit).await.chunks), "edited");
+    let old = posted(json!({"messages": [user("u1", "One?"), user("u2", "Two?"), user("u2", "Two?")]}));
+    assert_eq!(chat.ask("POST", chat::API, &old).await.0, 409);
+    // The very request of before is told what became of its answer.
+    let again = chat.post(json!({"messages": [user("u1", "One?"), user("u2", "Two?")]})).await;
+    assert_eq!(kinds(&again.chunks)[again.chunks.len() - 2..], ["abort", "finish"]);
+    assert_eq!(story.model.prompts().len(), 2);
+    // A message that is sent alone is an edit when it says something else.
+    assert_eq!(text(&chat.post(json!({"message": user("u2", "Deux?")})).await.chunks), "alone");
+    assert_eq!(story.model.prompts()[2].messages.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_stopped_before_its_first_word_is_no_quarrel() {
+    let story = Story::new([vec![Line::Hang], says("Yes.")]);
+    let chat = Chat::new(&story);
+    let mut silent = chat.open(json!({"messages": [user("u1", "Hello?")]})).await;
+    let message_id = silent.until("start").await["messageId"].clone();
+    story.client.post(&format!("{}/s/stop", chat::API), json!({})).await;
+    let empty = json!({"id": message_id, "role": "assistant", "parts": [{"type": "step-start"}]});
+    chat.post(json!({"messages": [user("u1", "Hello?"), empty, user("u2", "Anybody?")]})).await;
+    let log = story.log().await;
+    assert!(of(&log, "history.diverged").is_empty() && of(&log, "history.rewound").is_empty());
+}
+
+fn posted(mut body: Value) -> Vec<u8> {
+    body["id"] = json!("s");
+    body.to_string().into_bytes()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_with_names_of_its_own_is_recognised_by_what_was_said() {
+    let story = Story::new([says("first"), says("second"), says("third"), says("fourth")]);
+    let chat = Chat::new(&story);
+    let own =
+        |id: &str, role: &str, text: &str| json!({"id": id, "role": role, "parts": [{"type": "text", "text": text}]});
+    let mut history = vec![user("u1", "one")];
+    chat.post(json!({"messages": history})).await;
+    // It has stored the conversation under names of its own, and loads it back.
+    history = vec![own("x1", "user", "one"), own("x2", "assistant", "first"), own("x3", "user", "two")];
+    chat.post(json!({"messages": history})).await;
+    // Only the end of it, with a text that was said twice.
+    history = vec![own("y1", "assistant", "second"), own("y2", "user", "one")];
+    chat.post(json!({"messages": history})).await;
+    let log = story.log().await;
+    assert!(of(&log, "history.rewound").is_empty());
+    assert_eq!(of(&log, "history.diverged").iter().map(|e| e["absent"].clone()).collect::<Vec<_>>(), [json!(3)]);
+    let told = format!("{:?}", story.model.prompts()[2].messages);
+    assert_eq!(told.matches("first").count(), 1, "{told}");
+    assert_eq!(story.model.prompts()[2].messages.len(), 5, "{told}");
+    // An answer that it did not see the end of, where it stands; and then back to the first question.
+    history = vec![own("z1", "user", "one"), own("z2", "assistant", "fir"), own("z3", "user", "deux")];
+    chat.post(json!({"messages": history})).await;
+    assert_eq!(story.model.prompts()[3].messages.len(), 3, "{:?}", story.model.prompts()[3].messages);
+}

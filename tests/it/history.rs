@@ -26,6 +26,11 @@ fn send(id: &str, content: &str) -> Value {
     json!({"type": "send", "content": content, "message_id": id, "if_running": "cancel"})
 }
 
+/// Says an earlier input anew.
+fn anew(id: &str, content: &str) -> Value {
+    json!({"type": "send", "content": content, "replaces": id, "if_running": "cancel"})
+}
+
 fn with(mut send: Value, history: &[(&str, &str, &str)]) -> Value {
     let said = |(id, role, content): &(&str, &str, &str)| json!({"message_id": id, "role": role, "content": content});
     send["history"] = history.iter().map(said).collect();
@@ -170,27 +175,44 @@ async fn what_cannot_be_answered_changes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn an_earlier_input_is_said_anew_in_its_place() {
     let (story, names) = talked().await;
-    let log = done(&story, send("m1", "uno")).await;
+    let log = done(&story, anew("m1", "uno")).await;
     assert_eq!(told(&story.model, 2), ["user: uno"]);
     assert_eq!(rewound(&log), [json!(["m1", names.a1, "m2", names.a2])]);
     let messages = messages(&story).await;
     let inputs: Vec<_> = messages.iter().filter(|(id, _)| id == "m1").map(|(_, gone)| *gone).collect();
     assert_eq!((inputs, messages.len()), (vec![true, false], 6), "it keeps its name: {messages:?}");
     // And once more; the name speaks of the one that is in the context.
-    let log = done(&story, send("m1", "un")).await;
+    let log = done(&story, anew("m1", "un")).await;
     assert_eq!(told(&story.model, 3), ["user: un"]);
     assert_eq!(rewound(&log)[1].as_array().unwrap().len(), 2);
-    // The name of an answer is taken, and no input.
-    let log = done(&story, send(&names.a2, "and?")).await;
-    assert_eq!(
-        of(&log, "input.added").last().unwrap()["message_id"],
-        names.a2,
-        "free again, since it left the context"
-    );
-    let taken = of(&log, "text.started").last().unwrap()["message_id"].as_str().unwrap();
-    let log = done(&story, send(taken, "well?")).await;
-    assert_ne!(of(&log, "input.added").last().unwrap()["message_id"], taken);
-    assert_eq!(rewound(&log).len(), 2, "nothing leaves for it");
+    let named = json!({"type": "send", "content": "ein", "message_id": "m9", "replaces": "m1", "if_running": "cancel"});
+    let log = done(&story, named).await;
+    assert_eq!(of(&log, "input.added").last().unwrap()["message_id"], "m9", "it may have a name of its own");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_was_said_is_not_said_again_by_its_name_alone() {
+    let (story, names) = talked().await;
+    let before = story.log().await.len();
+    // A request that was given up and comes late undoes nothing: not the newest, not an earlier, not an answer's name.
+    for name in ["m2", "m1", &names.a1, &names.a2] {
+        assert_eq!(story.refusal(send(name, "again")).await, (409, "already_said".into()), "{name}");
+    }
+    for name in ["nobody", &names.a1] {
+        assert_eq!(story.refusal(anew(name, "again")).await, (404, "unknown_message".into()), "{name}");
+    }
+    let log = story.log().await;
+    assert!(log[before..].iter().all(|event| event["type"] == "command.rejected"), "{:?}", &log[before..]);
+    // Nor does what has left the context come back by its name.
+    done(&story, anew("m1", "uno")).await;
+    assert_eq!(story.refusal(send("m2", "two")).await, (409, "already_said".into()));
+    // With its own name it is said anew if it was said at all.
+    let own = |id: &str, content: &str| json!({"type": "send", "content": content, "message_id": id, "replaces": id, "if_running": "reject"});
+    done(&story, own("m1", "un")).await;
+    assert_eq!(told(&story.model, 3), ["user: un"]);
+    let log = done(&story, own("m7", "new")).await;
+    assert_eq!(told(&story.model, 4).last().unwrap(), "user: new");
+    assert_eq!(rewound(&log).len(), 2, "nothing leaves for what is new");
 }
 
 #[tokio::test(start_paused = true)]
@@ -199,11 +221,11 @@ async fn what_is_said_anew_takes_the_place_of_what_runs_unless_it_is_to_be_rejec
     story.begin(json!({})).await;
     story.receipt(send("m1", "one")).await;
     story.wait("text.delta", 1).await;
-    let mut reject = send("m1", "uno");
+    let mut reject = anew("m1", "uno");
     reject["if_running"] = json!("reject");
     assert_eq!(story.refusal(reject.clone()).await, (409, "run_active".into()));
     assert_eq!(messages(&story).await.iter().filter(|(_, gone)| *gone).count(), 0);
-    let log = done(&story, send("m1", "uno")).await;
+    let log = done(&story, anew("m1", "uno")).await;
     assert_eq!(told(&story.model, 1), ["user: uno"]);
     assert_eq!((of(&log, "run.cancelled").len(), rewound(&log).len()), (1, 1));
     reject["content"] = json!("un");
@@ -233,7 +255,7 @@ async fn a_history_that_is_the_same_says_nothing() {
         let mut command = with(send("m3", "three"), &history);
         if n > 0 {
             // As a page does whose last message was said anew.
-            command["content"] = json!("three!");
+            (command["content"], command["replaces"]) = (json!("three!"), json!("m3"));
         }
         let log = done(&story, command).await;
         assert_eq!(told(&story.model, 2 + n)[..4], ALL);
@@ -393,7 +415,7 @@ async fn what_has_left_the_context_stays_out_of_it_after_a_restart() {
         send("m1", "one"),
         send("m2", "two"),
         json!({"type": "regenerate", "command_id": "r"}),
-        send("m2", "deux"),
+        anew("m2", "deux"),
         send("m3", "three"),
     ];
     for (n, command) in commands.into_iter().enumerate() {

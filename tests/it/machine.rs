@@ -4,15 +4,21 @@
 //! a second opinion about the log. The volume is a million steps; `STEERAGE_MACHINE_STEPS` asks for more, and a failing
 //! session prints the seed that `STEERAGE_MACHINE_SEED` repeats with every input and event written out.
 
-use std::{collections::BTreeSet, panic::AssertUnwindSafe};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
+};
 
 use proptest::prelude::*;
 
-use self::{moves::Move, world::World};
+use self::{
+    moves::Move,
+    world::{Kept, World},
+};
 
 pub(crate) mod audit;
 mod moves;
-mod world;
+pub(crate) mod world;
 
 /// Steps of the normal run.
 const STEPS: u64 = 1_000_000;
@@ -25,9 +31,21 @@ fn from_environment(name: &str) -> Option<u64> {
 
 /// One session from one seed.
 fn session(seed: u64, trace: bool) -> World {
+    play(seed, |world| world.trace = trace)
+}
+
+/// The log of one session, for those who read logs.
+pub(crate) fn log(seed: u64) -> Kept {
+    let keep = |world: &mut World| {
+        world.kept = Some(Kept { log: vec![world.created.clone()], rests: BTreeMap::new() });
+    };
+    play(seed, keep).kept.expect("it was asked to keep it")
+}
+
+fn play(seed: u64, wish: impl FnOnce(&mut World)) -> World {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut world = World::new(random.u8(..));
-    world.trace = trace;
+    wish(&mut world);
     for _ in 0..MOVES {
         let mut next = Move::default();
         random.fill(&mut next);

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod ai_sdk;
 mod approvals;
 mod badinput;
 mod badsocket;

@@ -18,7 +18,7 @@ use self::life::Life;
 
 mod cases;
 mod demo;
-mod life;
+pub(crate) mod life;
 mod seams;
 
 /// What the model says before its calls, after them, and after the steer.

@@ -18,7 +18,7 @@ pub(super) struct Call {
     pub(super) quoted: String,
     pub(super) name: String,
     pub(super) state: CallState,
-    /// What a client that runs it is to run it with, once it has been asked for.
+    /// What a person is asked about.
     arguments: Option<Box<RawValue>>,
 }
 
@@ -111,37 +111,39 @@ impl Calls {
 
     /// A person is asked. Tells whether the call is known.
     pub(super) fn ask(&mut self, requested: &fields::Requested<'_>) -> bool {
-        let is_clients = |call: &Call| self.tools.iter().any(|tool| tool.name == call.name && tool.is_clients);
-        let Some(call) = self.open.iter_mut().find(|call| call.call_id == requested.call_id) else { return false };
-        call.arguments = is_clients(call).then(|| requested.arguments.to_owned());
+        let Some(call) = self.get(&requested.call_id) else { return false };
+        call.arguments = Some(requested.arguments.to_owned());
         call.state = CallState::Asked(requested.approval_id.clone());
         true
     }
 
-    /// The request has its answer. Gives the call, if it is known, and the arguments that are new to the client: edited
-    /// ones, and whatever a client's tool is now to be run with.
-    pub(super) fn answer(
-        &mut self,
-        approval_id: &ApprovalId,
-        yes: Option<Yes<'_>>,
-    ) -> Option<(&Call, Option<Box<RawValue>>)> {
+    /// The request has its answer. `None` when it is not known.
+    pub(super) fn answer(&mut self, approval_id: &ApprovalId, yes: Option<Yes<'_>>) -> Option<Answered<'_>> {
         let asked = |call: &&mut Call| matches!(&call.state, CallState::Asked(id) if id == approval_id);
         let call = self.open.iter_mut().find(asked)?;
+        let before = call.arguments.take();
         let Some(Yes { edited, for_session }) = yes else {
             call.state = CallState::Busy;
-            return Some((call, None));
+            return Some(Answered { call, input: None, is_news: false });
         };
         if for_session {
             self.allowed.push(call.name.clone());
         }
         call.state = CallState::Approved;
-        let before = call.arguments.take();
-        Some((call, edited.map(ToOwned::to_owned).or(before)))
+        let is_clients = self.tools.iter().any(|tool| tool.name == call.name && tool.is_clients);
+        let is_news = is_clients || edited.is_some();
+        Some(Answered { call, input: edited.map(ToOwned::to_owned).or(before), is_news })
     }
 
     /// Those that the client has to end, or a person to answer. What the session does not declare is nobody's.
     pub(super) fn waiting(&self) -> impl Iterator<Item = &CallId> {
         self.open.iter().filter(|call| self.waits(call)).map(|call| &call.call_id)
+    }
+
+    /// Those of them that are the client's to run, and have been asked about if they were to be.
+    pub(super) fn handed_over(&self) -> impl Iterator<Item = &CallId> {
+        let waits = move |call: &&Call| self.waits(call) && !matches!(call.state, CallState::Asked(_));
+        self.open.iter().filter(waits).map(|call| &call.call_id)
     }
 
     fn waits(&self, call: &Call) -> bool {
@@ -164,4 +166,13 @@ impl Calls {
 pub(super) struct Yes<'a> {
     pub(super) edited: Option<&'a RawValue>,
     pub(super) for_session: bool,
+}
+
+/// A request that has its answer.
+pub(super) struct Answered<'a> {
+    pub(super) call: &'a Call,
+    /// What may be run, after a yes.
+    pub(super) input: Option<Box<RawValue>>,
+    /// Whether the client has to hear of it: it was edited, or it is the client who runs it.
+    pub(super) is_news: bool,
 }

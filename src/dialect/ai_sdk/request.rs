@@ -81,8 +81,8 @@ pub enum Intent {
         message_id: Option<MessageId>,
         /// What the client has before it; `None` where it sent the message alone.
         history: Option<Vec<Said>>,
-        /// Whether the client named the message as one that it says anew.
-        anew: bool,
+        /// How sure it is that a message of that name is said anew, and not the same request once more.
+        anew: Anew,
     },
     /// Another answer.
     Regenerate {
@@ -100,6 +100,17 @@ pub enum Intent {
         /// What the client says to them.
         answers: Vec<ClientAnswer>,
     },
+}
+
+/// Whether a message that was said before is said anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anew {
+    /// It is: the client has named it as the one that was edited.
+    Yes,
+    /// It is if it says something else: a message that is sent alone cannot tell.
+    IfChanged,
+    /// It is not: a request that was given up may come late.
+    No,
 }
 
 /// What a client says to one call.
@@ -160,7 +171,11 @@ impl Submission {
         if content.trim().is_empty() {
             return Err(InvalidSubmission::NoText);
         }
-        let anew = message_id.is_some() && said.id == message_id;
+        let anew = match () {
+            () if message_id.is_some() && said.id == message_id => Anew::Yes,
+            () if alone => Anew::IfChanged,
+            () => Anew::No,
+        };
         let message_id = said.id.as_deref().map(str::parse).transpose()?;
         let history = if alone { None } else { Some(history(messages)?) };
         Ok(Intent::Say { content, message_id, history, anew })

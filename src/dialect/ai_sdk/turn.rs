@@ -1,12 +1,11 @@
 //! One UI message: the fold of one run's frames.
 
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
     Options, Version,
-    calls::{Call, CallState, Calls, Yes},
+    calls::{Answered, Call, CallState, Calls, Yes},
     chunk::{Chunk, Chunks, Finish, Steering, SteeringPart},
     fields::{self, Delta, Piece},
     shown::Shown,
@@ -24,8 +23,6 @@ pub struct Turn {
     options: Options,
     run: Option<RunId>,
     over: bool,
-    /// What was said about the history before the run began.
-    before: Vec<Bytes>,
     /// Whether a model call is open.
     calling: bool,
     shown: Shown,
@@ -35,13 +32,11 @@ pub struct Turn {
 impl Turn {
     /// Before its run has started.
     pub fn new(options: Options) -> Self {
-        let (run, before, shown, calls) = (None, Vec::new(), Shown::default(), Calls::default());
-        Self { options, run, over: false, before, calling: false, shown, calls }
+        Self { options, run: None, over: false, calling: false, shown: Shown::default(), calls: Calls::default() }
     }
 
     /// Takes the next frame in. `session.created` may come first: it tells which tools are the client's, and without it no
-    /// call waits for the client's result. What comes before `run.started` else shows nothing, but for what is said about
-    /// the history; what comes after the end of the run shows nothing at all.
+    /// call waits for the client's result. What else comes before `run.started`, or after the end of the run, shows nothing.
     pub fn push(&mut self, frame: &Frame, chunks: &mut Chunks) -> serde_json::Result<()> {
         if self.run.is_none() {
             return self.push_before(frame, chunks);
@@ -79,6 +74,11 @@ impl Turn {
         self.calls.waiting().filter(|_| self.waits())
     }
 
+    /// The calls that wait for a result of the client's, whatever else goes on.
+    pub fn handed_over(&self) -> impl Iterator<Item = &CallId> {
+        self.calls.handed_over()
+    }
+
     /// `finish`, where the response ends and the run goes on only after the client has answered.
     pub fn pause(&mut self, chunks: &mut Chunks) {
         self.shown.finish_step(chunks);
@@ -107,12 +107,8 @@ impl Turn {
                 let json = frame.json();
                 self.run = Some(read::<fields::Started>(&json)?.run_id);
                 self.start(chunks);
-                for said in std::mem::take(&mut self.before) {
-                    chunks.push_native(text(&said)?);
-                }
                 chunks.push_native(text(&json)?);
             }
-            kind if kind.starts_with(HISTORY) => self.before.push(frame.json()),
             _ => {}
         }
         Ok(())
@@ -225,18 +221,20 @@ impl Turn {
         }
     }
 
-    /// A request has its answer. A client that is to run its own tool is told so once more, with what was approved: else
-    /// it would take the call for answered and not yet sent, and would send it for ever.
+    /// A request has its answer. A client that is to run its own tool is told the call once more, with what was approved:
+    /// else it would take it for answered and not yet sent, and would send it for ever. So is one of version 6 in any
+    /// case, which knows no other way to see that the request is none any more.
     fn answered(&mut self, resolved: &fields::Resolved<'_>, chunks: &mut Chunks) {
         let approved = resolved.outcome == ApprovalOutcome::Approved;
         let for_session = resolved.scope == Some(ApprovalScope::Session);
         let yes = approved.then_some(Yes { edited: resolved.edited_arguments, for_session });
-        let Some((call, input)) = self.calls.answer(&resolved.approval_id, yes) else { return };
-        if self.options.version >= Version::V7 && (approved || resolved.outcome == ApprovalOutcome::Denied) {
+        let Some(Answered { call, input, is_news }) = self.calls.answer(&resolved.approval_id, yes) else { return };
+        let version = self.options.version;
+        if version >= Version::V7 && (approved || resolved.outcome == ApprovalOutcome::Denied) {
             let approval_id = resolved.approval_id.as_str();
             chunks.push(&Chunk::ToolApprovalResponse { approval_id, approved, reason: resolved.message.as_deref() });
         }
-        if let Some(input) = input {
+        if let Some(input) = input.filter(|_| is_news || version == Version::V6) {
             chunks.push(&available(call, &input));
         }
     }
@@ -282,16 +280,13 @@ fn available<'a>(call: &'a Call, input: &'a RawValue) -> Chunk<'a> {
     Chunk::ToolInputAvailable { tool_call_id: call.call_id.as_str(), tool_name: &call.name, input }
 }
 
-/// What begins the kinds of events that tell what became of the client's history.
-const HISTORY: &str = "history.";
-
 /// Whether an event of this kind is also passed on as it is, besides the ends of a run: what happens in a run and has no
 /// chunk that says all of it. Kinds of a later day are passed on by their family, or not at all.
 fn is_told(kind: &str) -> bool {
     match kind {
         "run.recovered" | "step.ended" | "approval.requested" | "approval.resolved" | "tool.started"
         | "session.near_limit" => true,
-        kind => kind.starts_with("command.") || kind.starts_with(HISTORY),
+        kind => kind.starts_with("command."),
     }
 }
 

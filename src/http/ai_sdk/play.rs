@@ -97,8 +97,8 @@ impl Played {
         Ok(Self { handle, reader, turn, chunks, run, first: run, options })
     }
 
-    /// The run from the first moment at which it waited for one of these calls, and the calls that it waits for now.
-    /// `None` where it never did.
+    /// The run from the first moment at which it waited for one of these calls, and the calls whose results it
+    /// waits for now. `None` where it never did.
     pub(super) async fn after_pause(
         handle: Handle,
         run: Seq,
@@ -108,7 +108,7 @@ impl Played {
         let asked = |turn: &Turn| turn.waiting().any(|id| calls.iter().any(|call| call == id.as_str()));
         let mut scout = Self::run(handle.clone(), run, options).await?;
         let mut paused_at = None;
-        while let Some(frames) = scout.ready().await? {
+        while let Some(frames) = scout.ready().await?.filter(|_| !scout.turn.is_over()) {
             for frame in frames {
                 scout.turn.push(&frame, &mut scout.chunks).map_err(unreadable)?;
                 scout.chunks.clear();
@@ -118,9 +118,9 @@ impl Played {
             }
         }
         let Some(paused_at) = paused_at else { return Ok(None) };
-        let waiting = scout.turn.waiting().cloned().collect();
+        let handed_over = scout.turn.handed_over().cloned().collect();
         let played = Self::run(handle, run, options).await?.continued(paused_at).await?;
-        Ok(played.map(|played| (played, waiting)))
+        Ok(played.map(|played| (played, handed_over)))
     }
 
     /// What can be read now. `None` at the tail.

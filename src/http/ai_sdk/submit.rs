@@ -4,20 +4,19 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    App, Command, Handle, NewestRun, Options, Problem, Tenant,
+    App, Command, Handle, Options, Problem, Tenant,
     chat::{self, Chat},
     give,
     play::{self, Played},
 };
 use crate::{
     command::{Approve, COMMAND_BYTES_MAX, Deny, IfRunning, REASON_BYTES_MAX, Receipt, Regenerate, Send, ToolResult},
-    dialect::ai_sdk::request::{ClientAnswer, Intent, InvalidSubmission, Submission},
+    dialect::ai_sdk::request::{Anew, ClientAnswer, Intent, InvalidSubmission, Submission},
     digest::digest,
     event::Event,
-    http::{ANONYMOUS, extract::Object},
-    id::{CallId, CommandId, EventId, RunId, Seq},
+    http::extract::Object,
+    id::{CallId, CommandId, RunId, Seq},
     registry::{NewSession, RegistryError},
-    session::state::Reply,
     spec::{OnDisconnect, Params, ToolSpec},
 };
 
@@ -55,9 +54,12 @@ pub(super) async fn submit(
     let handle = chat(app, id.as_deref(), new, may_create).await?;
     match intent {
         Intent::Say { content, message_id, history, anew } => {
-            let named = message_id.as_ref().filter(|_| !anew);
-            let command_id = named.map(|id| repeatable(&json!([id, content])));
-            let send = Send { command_id, content, if_running: IfRunning::Cancel, message_id, history };
+            let command_id = match (&message_id, anew) {
+                (None, _) | (_, Anew::Yes) => None,
+                (Some(id), Anew::IfChanged | Anew::No) => Some(repeatable(&json!([id, content]))),
+            };
+            let replaces = message_id.clone().filter(|_| anew != Anew::No);
+            let send = Send { command_id, content, if_running: IfRunning::Cancel, message_id, replaces, history };
             say(handle, send, options).await
         }
         Intent::Regenerate { message_id, history } => {
@@ -117,23 +119,13 @@ fn repeatable(said: &Value) -> CommandId {
     format!("say-{}", digest("say", said)).parse().expect("a fingerprint is a command id")
 }
 
-/// Says it. The same POST again is answered with the run that it began, unless something else was said since.
-async fn say(handle: Handle, mut send: Send, options: Options) -> Result<Played, Problem> {
-    if send.command_id.is_some() {
-        match handle.command(Command::Send(send.clone()), ANONYMOUS.to_owned()).await? {
-            Reply::Receipt(receipt) if receipt.reason.is_none() => {
-                let run = run_of(&handle, &receipt).await?;
-                let newest = handle.newest_run().await?;
-                if !receipt.replayed || newest.is_some_and(|newest| newest.first == run) {
-                    return Played::run(handle, run, options).await;
-                }
-            }
-            // The id is taken, or the session has no room: said again without it, and told why if that is refused, too.
-            Reply::Receipt(_) | Reply::Conflict(_) | Reply::Full(_) => {}
-        }
-    }
-    send.command_id = None;
-    let receipt = give(&handle, Command::Send(send)).await?;
+/// Says it. The same request again is answered with the run that it began.
+async fn say(handle: Handle, send: Send, options: Options) -> Result<Played, Problem> {
+    let receipt = give(&handle, Command::Send(send)).await.map_err(|problem| match problem.code {
+        // The same message with another idea of what was before it.
+        "command_conflict" => Problem::new("already_said", "a message of that name was said before"),
+        _ => problem,
+    })?;
     let run = run_of(&handle, &receipt).await?;
     Played::run(handle, run, options).await
 }
@@ -144,13 +136,20 @@ async fn run_of(handle: &Handle, receipt: &Receipt) -> Result<Seq, Problem> {
         Some(Event::CommandApplied { run_id, .. }) => run_id,
         _ => None,
     };
-    let first = run_id.as_ref().and_then(RunId::first_event);
-    let at = first.and_then(|first: EventId| handle.locate(first).ok());
-    at.ok_or_else(|| Problem::new("internal", "the command has begun no run"))
+    let run = run_at(handle, run_id.as_ref()).await?;
+    run.ok_or_else(|| Problem::new("internal", "the command has begun no run"))
 }
 
-/// Gives the answers to what the newest run waits for. One that comes too late is no error: the response tells what has
-/// happened instead.
+/// Position of the first event of that run, if this chat has it.
+async fn run_at(handle: &Handle, run_id: Option<&RunId>) -> Result<Option<Seq>, Problem> {
+    let first = run_id.and_then(RunId::first_event).and_then(|first| handle.locate(first).ok());
+    let Some(first) = first else { return Ok(None) };
+    let begins = matches!(play::event_at(handle, first).await?, Some(Event::RunStarted { .. }));
+    Ok(begins.then_some(first))
+}
+
+/// Gives the answers to what a run waits for. One that comes too late is no error, not even when there is a newer run: the
+/// response tells what has happened instead.
 async fn follow_up(
     handle: Handle,
     message_id: &str,
@@ -158,15 +157,16 @@ async fn follow_up(
     answers: Vec<ClientAnswer>,
     options: Options,
 ) -> Result<Played, Problem> {
-    let newest = handle.newest_run().await?;
-    let Some(NewestRun { first, .. }) = newest.filter(|run| run.run_id.as_str() == message_id) else {
-        return Err(Problem::new("stale", "this answer is not the newest of the chat"));
+    let run_id: Option<RunId> = message_id.parse().ok();
+    let played = match run_at(&handle, run_id.as_ref()).await? {
+        Some(run) => Played::after_pause(handle.clone(), run, calls, options).await?,
+        None => None,
     };
-    let Some((played, waiting)) = Played::after_pause(handle.clone(), first, calls, options).await? else {
+    let Some((played, handed_over)) = played else {
         return Err(Problem::new("stale", "nothing in this chat waits for an answer; send a message"));
     };
     for answer in answers {
-        let Some(command) = command(&waiting, answer)? else { continue };
+        let Some(command) = command(&handed_over, answer)? else { continue };
         match give(&handle, command).await {
             Err(problem) if !NO_ERROR.contains(&problem.code) => return Err(problem),
             _ => {}
@@ -179,7 +179,7 @@ async fn follow_up(
 const NO_ERROR: [&str; 4] = ["already_resolved", "stale", "approval_pending", "not_a_client_tool"];
 
 /// The command that gives an answer. `None` for one that nobody has asked for.
-fn command(waiting: &[CallId], answer: ClientAnswer) -> Result<Option<Command>, Problem> {
+fn command(handed_over: &[CallId], answer: ClientAnswer) -> Result<Option<Command>, Problem> {
     let unknown = || Problem::new("unknown_approval", "this chat has no such approval");
     Ok(match answer {
         ClientAnswer::Decision { approval_id, approved: true, .. } => {
@@ -198,7 +198,7 @@ fn command(waiting: &[CallId], answer: ClientAnswer) -> Result<Option<Command>, 
         ClientAnswer::Output { call_id, result } => {
             // The history says the same of tools that the server ran: what it says of those means nothing.
             let call_id: CallId = match call_id.parse() {
-                Ok(call_id) if waiting.contains(&call_id) => call_id,
+                Ok(call_id) if handed_over.contains(&call_id) => call_id,
                 _ => return Ok(None),
             };
             let (output, error) = match result {

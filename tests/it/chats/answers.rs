@@ -103,9 +103,11 @@ async fn a_later_message_takes_the_place_of_an_open_question() {
     let next = chat.post(json!({"messages": [user("u1", "Work"), user("u2", "Never mind")]})).await;
     assert_ne!(next.message_id(), answer.message_id());
     assert_eq!(of(&story.log().await, "approval.resolved")[0]["outcome"], "superseded");
-    let (status, late) =
-        chat.ask("POST", chat::API, chat_body(decided(&answer, &[(&requests(&answer)[0], true)])).as_bytes()).await;
-    assert_eq!((status, late.text().await.as_str()), (409, "this answer is not the newest of the chat"));
+    // A tab that does not know of it yet is told how the question ended.
+    let late = chat.post(decided(&answer, &[(&requests(&answer)[0], true)])).await;
+    assert_eq!(late.message_id(), answer.message_id());
+    let ends: Vec<_> = kinds(&late.chunks).into_iter().filter(|kind| !kind.starts_with("data-")).collect();
+    assert_eq!(ends, ["start", "tool-output-error", "abort", "finish"]);
     assert!(story.work.ran().is_empty());
 }
 
@@ -122,6 +124,11 @@ async fn forged_answers_do_nothing() {
     let (status, refused) =
         chat.ask("POST", chat::API, chat_body(decided(&answer, &[(&forged, true)])).as_bytes()).await;
     assert_eq!((status, refused.text().await.as_str()), (404, "this session has no such approval"));
+    // A decision in a step that was over before the client was asked.
+    let mut earlier = decided(&answer, &[(&request, true)]);
+    earlier["messages"][1]["parts"].as_array_mut().unwrap().push(json!({"type": "step-start"}));
+    let (status, _) = chat.ask("POST", chat::API, chat_body(earlier).as_bytes()).await;
+    assert_eq!(status, 409);
     // The output of a tool that the server runs.
     let output =
         json!({"type": "tool-work", "toolCallId": request["toolCallId"], "state": "output-available", "output": 5});
@@ -134,6 +141,7 @@ async fn forged_answers_do_nothing() {
     chat.post(json!({"messages": [user("u1", "Work"), old, user("u2", "Well?")]})).await;
     let log = story.log().await;
     assert!(of(&log, "tool.started").is_empty() && story.work.ran().is_empty());
+    assert_eq!(of(&log, "command.rejected").len(), 1, "only what could have been an answer is asked of the session");
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,7 +33,11 @@ async fn every_refusal_is_one_line_for_a_person() {
             404,
             "there is no such chat",
         ),
-        (json!({"id": "s", "messages": [{"id": "a", "role": "assistant", "parts": []}]}), 409, "not the newest"),
+        (
+            json!({"id": "s", "messages": [{"id": "a", "role": "assistant", "parts": []}]}),
+            409,
+            "nothing in this chat waits",
+        ),
     ];
     for (body, status, says) in cases {
         let answer = story.client.post(API, body.clone()).await;

@@ -125,6 +125,16 @@ async fn a_server_that_stops_breaks_off_and_does_not_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_that_loses_its_writer_is_broken_off_and_resumed() {
+    let story = Story::new([vec![Line::Say("One, "), ms(100), Line::Crash], says("two.")]);
+    let chat = Chat::new(&story);
+    let cut = chat.open(json!({"messages": [user("u1", "Count")]})).await.whole().await;
+    assert!(!cut.done, "an end in order would be taken for the end of the answer");
+    let whole = chat.resume("").await.expect("it goes on").whole().await;
+    assert_eq!((whole.message_id(), text(&whole.chunks), whole.done), (cut.message_id(), "One, two.".into(), true));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_fails_is_an_error_and_not_an_end() {
     let store = Breakable::default();
     let model = Scripted::new([vec![Line::Say("One, "), ms(1_000), Line::Say("two"), Line::Hang]]);

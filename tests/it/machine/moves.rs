@@ -66,8 +66,9 @@ impl World {
                 let (command_id, content) = (self.command_id(a), self.words());
                 let placed = matches!(if_running, IfRunning::Cancel | IfRunning::Reject);
                 let message_id = Some(self.message(c)).filter(|_| placed && c & 1 == 1);
+                let replaces = Some(self.message(c)).filter(|_| placed && c & 5 == 5);
                 let history = Some(self.history(c / 4)).filter(|_| placed && c & 2 == 2);
-                self.command(Command::Send(Send { command_id, content, if_running, message_id, history }));
+                self.command(Command::Send(Send { command_id, content, if_running, message_id, replaces, history }));
             }
             187..205 => {
                 let arguments = of(&[None, None, Some(json!({"n": 7})), Some(json!({"n": "x"}))], c >> 1);

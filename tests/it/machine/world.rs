@@ -3,20 +3,20 @@
 //! The world keeps the order that the session's task keeps: closing is done at once, every other effect waits until
 //! the events before it are stored, and then as long as the world likes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use serde_json::json;
 use steerage::{
     command::{Command, Receipt, Status},
     env::Millis,
     event::{Durability, Event, FailureCode},
-    id::{CommandId, Epoch, EventId, Seq},
+    id::{CallId, CommandId, Epoch, EventId, Seq},
     provider::{Delta, Prefill, ProviderError},
-    session::conversation::{Message, MessageStatus},
+    session::conversation::{CallPart, CallState, Message, MessageStatus},
     session::state::{
         BYTES_MAX_LEAST, Effect, Input, Limits, OnCrash, Out, RECOVERIES_MAX, Reply, Stamped, State, Ticket, Upstream,
     },
-    spec::{OnDisconnect, SessionSpec, ToolSpec},
+    spec::{Executor, OnDisconnect, SessionSpec, ToolSpec},
     tool::ToolCall,
 };
 
@@ -52,8 +52,18 @@ pub(crate) struct World {
     forgets: bool,
     pub(crate) forgotten: bool,
     pub(crate) trace: bool,
+    pub(crate) created: Stamped,
+    pub(crate) kept: Option<Kept>,
     /// Inputs taken so far.
     pub(crate) steps: u64,
+}
+
+/// What was stored, for those who read it.
+pub(crate) struct Kept {
+    /// From the first event on.
+    pub(crate) log: Vec<Stamped>,
+    /// After so many events: the calls that wait for a person or a client, where nothing else goes on.
+    pub(crate) rests: BTreeMap<usize, Vec<CallId>>,
 }
 
 /// The tools of every session here: whose they are and whether they ask.
@@ -119,7 +129,7 @@ impl World {
             128..176 => Prefill::Unknown,
             176..224 => Prefill::No,
         };
-        let mut out = Out::default();
+        let (mut out, first) = (Out::default(), created.clone());
         let audit = Audit::new(&created, kind & 7 == 1);
         let state = State::create(created, upstream(prefill), limits.clone(), &mut out);
         // The audit knows the first event already.
@@ -147,6 +157,8 @@ impl World {
             forgets: false,
             forgotten: false,
             trace: false,
+            created: first,
+            kept: None,
             steps: 0,
         }
     }
@@ -254,6 +266,11 @@ impl World {
 
     /// The store has everything so far: readers see it, answers leave.
     pub(crate) fn store(&mut self) {
+        if let Some(mut kept) = self.kept.take() {
+            kept.log.extend(self.out.events.iter().cloned());
+            kept.rests.insert(kept.log.len(), self.waiting());
+            self.kept = Some(kept);
+        }
         for stamped in self.out.events.drain(..) {
             if self.trace {
                 eprintln!("    {} {:?}", stamped.id, stamped.event);
@@ -278,6 +295,19 @@ impl World {
         let grows = |m: &Message| m.status == MessageStatus::Streaming;
         let growing = fold.conversation.messages.iter().rev().take(4).filter(|m| grows(m)).count();
         assert!(growing <= usize::from(self.audit.run_open()), "a message grows while its run goes on");
+    }
+
+    /// The calls that wait for others, if all that is open does.
+    fn waiting(&self) -> Vec<CallId> {
+        let fold = &self.state.fold;
+        let waits = |call: &&CallPart| match call.state {
+            CallState::AwaitingApproval => true,
+            CallState::Ready => fold.executor_of(&call.name) == Some(Executor::Client),
+            _ => false,
+        };
+        let open: Vec<_> = fold.conversation.newest_calls().filter(|call| call.outcome.is_none()).collect();
+        let all = fold.run.is_some() && !self.state.upstream_open() && open.iter().all(waits);
+        open.into_iter().filter(|_| all).map(|call| call.call_id.clone()).collect()
     }
 
     /// The world catches up with what was stored.

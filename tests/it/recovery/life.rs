@@ -19,19 +19,21 @@ use steerage::{
 use crate::machine::audit::{Audit, EVENT_BYTES};
 
 /// A session under the eyes of the auditor.
-pub(super) struct Life {
-    pub(super) state: State,
-    pub(super) audit: Audit,
-    pub(super) log: Vec<Stamped>,
-    pub(super) now: Millis,
+pub(crate) struct Life {
+    pub(crate) state: State,
+    pub(crate) audit: Audit,
+    pub(crate) log: Vec<Stamped>,
+    pub(crate) now: Millis,
     /// Appends so far.
-    pub(super) appends: usize,
-    pub(super) prefill: Prefill,
-    pub(super) limits: Limits,
+    pub(crate) appends: usize,
+    /// Length of the log after each of them.
+    pub(crate) ends: Vec<usize>,
+    pub(crate) prefill: Prefill,
+    pub(crate) limits: Limits,
     /// What the model was asked and has not been told to forget.
-    pub(super) asked: Option<Prompt>,
+    pub(crate) asked: Option<Prompt>,
     /// What the server runs.
-    pub(super) tools: Vec<(String, ToolCall)>,
+    pub(crate) tools: Vec<(String, ToolCall)>,
     terms: u64,
     tickets: u64,
 }
@@ -47,16 +49,16 @@ fn tools() -> Vec<ToolSpec> {
 }
 
 impl Life {
-    pub(super) fn new(prefill: Prefill) -> Self {
+    pub(crate) fn new(prefill: Prefill) -> Self {
         Self::limited(prefill, Limits::default())
     }
 
-    pub(super) fn limited(prefill: Prefill, limits: Limits) -> Self {
+    pub(crate) fn limited(prefill: Prefill, limits: Limits) -> Self {
         Self::wished(prefill, limits, |_| {})
     }
 
     /// With whatever its client `wishes`.
-    pub(super) fn wished(prefill: Prefill, limits: Limits, wishes: impl FnOnce(&mut SessionSpec)) -> Self {
+    pub(crate) fn wished(prefill: Prefill, limits: Limits, wishes: impl FnOnce(&mut SessionSpec)) -> Self {
         let (now, epoch) = (Millis(1_767_225_600_000), Epoch::from_random(1));
         let mut spec =
             SessionSpec { model: "p/m".into(), tools: tools(), retention_s: 86_400, ..SessionSpec::default() };
@@ -71,11 +73,11 @@ impl Life {
         let audit = Audit::new(&created, true);
         let log = vec![created.clone()];
         let state = State::create(created, upstream(prefill), limits.clone(), &mut Out::default());
-        let (asked, tools) = (None, Vec::new());
-        Self { state, audit, log, now, appends: 0, prefill, limits, asked, tools, terms: 1, tickets: 0 }
+        let (asked, tools, ends) = (None, Vec::new(), Vec::new());
+        Self { state, audit, log, now, appends: 0, ends, prefill, limits, asked, tools, terms: 1, tickets: 0 }
     }
 
-    pub(super) fn step(&mut self, input: Input) {
+    pub(crate) fn step(&mut self, input: Input) {
         let mut out = Out::default();
         self.state.step(input, self.now, &mut out);
         let closes = |effect: &Effect| matches!(effect, Effect::CloseUpstream | Effect::StopTool(_));
@@ -91,7 +93,10 @@ impl Life {
             self.audit.event(stamped);
             self.state.fold.weigh(EVENT_BYTES);
         }
-        self.log.extend(out.events);
+        if !out.events.is_empty() {
+            self.log.extend(out.events);
+            self.ends.push(self.log.len());
+        }
         for effect in later {
             match effect {
                 Effect::OpenUpstream(prompt) => {
@@ -108,7 +113,7 @@ impl Life {
     }
 
     /// The writer dies and the next one reads its log, as bytes.
-    pub(super) fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         let mut encoder = Encoder::default();
         let mut fold: Option<Fold> = None;
         for Stamped { id, at, event } in &self.log {
@@ -130,7 +135,7 @@ impl Life {
         self.step(Input::TakenOver);
     }
 
-    pub(super) fn command(&mut self, command: serde_json::Value) {
+    pub(crate) fn command(&mut self, command: serde_json::Value) {
         let command: Command = serde_json::from_value(command).expect("a command");
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
@@ -138,29 +143,29 @@ impl Life {
     }
 
     /// Somebody says something, and the model is asked.
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.command(json!({"type": "send", "content": "Go"}));
     }
 
-    pub(super) fn says(&mut self, text: &str) {
+    pub(crate) fn says(&mut self, text: &str) {
         self.hears(Delta::Text { text: text.into(), lossy: false });
     }
 
-    pub(super) fn thinks(&mut self, text: &str) {
+    pub(crate) fn thinks(&mut self, text: &str) {
         self.hears(Delta::Reasoning { text: text.into(), lossy: false });
     }
 
     /// A whole call of a tool, or the beginning of one.
-    pub(super) fn calls(&mut self, index: u32, name: &str, arguments: &str) {
+    pub(crate) fn calls(&mut self, index: u32, name: &str, arguments: &str) {
         self.hears(Delta::ToolCall { index, id: None, name: name.into() });
         self.hears(Delta::Arguments { index, fragment: arguments.into() });
     }
 
-    pub(super) fn ends(&mut self) {
+    pub(crate) fn ends(&mut self) {
         self.hears(Delta::End { finish_reason: FinishReason::Stop, usage: None, warning: None });
     }
 
-    pub(super) fn hears(&mut self, delta: Delta) {
+    pub(crate) fn hears(&mut self, delta: Delta) {
         assert!(self.asked.is_some(), "nobody asked the model: {delta:?}");
         if matches!(delta, Delta::End { .. }) {
             self.asked = None;
@@ -168,23 +173,23 @@ impl Life {
         self.step(Input::Delta(delta));
     }
 
-    pub(super) fn fails(&mut self, code: FailureCode, retry: Retry) {
+    pub(crate) fn fails(&mut self, code: FailureCode, retry: Retry) {
         self.asked.take().expect("nobody asked the model");
         self.step(Input::UpstreamFailed(ProviderError { code, message: "as the test says".into(), retry }));
     }
 
     /// Time passes up to the machine's next deadline.
-    pub(super) fn waits(&mut self) {
+    pub(crate) fn waits(&mut self) {
         self.now = self.now.max(self.state.deadline().expect("something to wait for"));
         self.step(Input::Tick);
     }
 
-    pub(super) fn prompt(&self) -> &Prompt {
+    pub(crate) fn prompt(&self) -> &Prompt {
         self.asked.as_ref().expect("the model is asked")
     }
 
     /// The types of the events from `from` on, each with what tells it apart, without deltas.
-    pub(super) fn outline(&self, from: usize) -> Vec<String> {
+    pub(crate) fn outline(&self, from: usize) -> Vec<String> {
         let told = self.log[from..].iter().filter(|stamped| !stamped.event.is_delta());
         told.map(|stamped| match &stamped.event {
             Event::RunRecovered { attempt, mode, .. } => format!("run.recovered {attempt} {}", word(mode)),
@@ -204,7 +209,7 @@ impl Life {
     }
 
     /// The text of every block that has one, in order.
-    pub(super) fn texts(&self) -> Vec<String> {
+    pub(crate) fn texts(&self) -> Vec<String> {
         let mut texts = std::collections::BTreeMap::<u32, String>::new();
         for stamped in &self.log {
             if let Event::TextDelta { block, text, .. } = &stamped.event {
@@ -214,11 +219,11 @@ impl Life {
         texts.into_values().collect()
     }
 
-    pub(super) fn count(&self, kind: &str) -> usize {
+    pub(crate) fn count(&self, kind: &str) -> usize {
         self.log.iter().filter(|stamped| stamped.event.kind() == kind).count()
     }
 
-    pub(super) fn runs(&self) -> bool {
+    pub(crate) fn runs(&self) -> bool {
         self.state.fold.run.is_some()
     }
 }

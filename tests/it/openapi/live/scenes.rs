@@ -135,6 +135,8 @@ pub(super) async fn histories(observer: &Observer) {
     };
     observer.command(session, send("one", json!({"message_id": "m1"})), "applied").await;
     observer.finish(session).await;
+    observer.command(session, send("one", json!({"message_id": "m1"})), "already_said").await;
+    observer.command(session, send("one", json!({"replaces": "m7"})), "unknown_message").await;
     let wrong = json!([{"message_id": "m1", "role": "user", "content": "two"}]);
     observer.command(session, send("three", json!({"message_id": "m2", "history": wrong})), "applied").await;
     observer.finish(session).await;
