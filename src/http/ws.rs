@@ -15,13 +15,13 @@ use axum::{
 use bytes::Bytes;
 use futures_util::{
     SinkExt as _, StreamExt as _,
-    stream::{FuturesUnordered, SplitSink, SplitStream},
+    stream::{FuturesUnordered, Next, SplitSink, SplitStream},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, Timeout, error::Elapsed, interval, timeout},
 };
 
 use tokio_tungstenite::tungstenite::{Error as WsError, error::ProtocolError};
@@ -42,9 +42,9 @@ use crate::{
 
 /// How often we ping, and the silence after which a peer is gone.
 pub(super) const PING_EVERY: Duration = Duration::from_secs(15);
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(25);
+const SILENCE_MAX: Duration = Duration::from_secs(25);
 /// Longest that one message may take to leave.
-pub(super) const SEND_MAX: Duration = Duration::from_secs(10);
+const SEND_MAX: Duration = Duration::from_secs(10);
 /// Commands of one socket that wait for their receipts; more are refused as `busy`.
 const COMMANDS_WAITING_MAX: usize = 32;
 /// Messages that are not commands, per minute, before the socket is closed.
@@ -115,15 +115,12 @@ async fn serve(app: App, handle: Handle, start: Start, socket: WebSocket) {
     let (answers, answered) = mpsc::channel(COMMANDS_WAITING_MAX);
     let reading = read(handle.clone(), stream, answers);
     let writing = write(&app, handle, start, &mut sink, answered);
-    let code = tokio::select! {
+    let ending = tokio::select! {
         biased;
-        code = reading => code,
-        code = writing => code,
+        ending = reading => ending,
+        ending = writing => ending,
     };
-    if let Some((code, reason)) = code {
-        let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
-        let _gone = timeout(SEND_MAX, sink.send(Message::Close(Some(frame)))).await;
-    }
+    say_goodbye(&mut sink, ending).await;
 }
 
 /// Why a socket is closed; `None` when the peer has gone.
@@ -143,16 +140,12 @@ async fn read(handle: Handle, mut stream: SplitStream<WebSocket>, answers: mpsc:
                 }
                 continue;
             }
-            message = timeout(SILENCE_MAX, stream.next()) => message,
+            message = next(&mut stream) => message,
         };
-        let text = match message {
-            Err(_) => return Some((close::SILENT, "no sign of life")),
-            Ok(None) => return None,
-            Ok(Some(Err(error))) => return broken(error),
-            Ok(Some(Ok(Message::Close(_)))) => return Some((close::NORMAL, "bye")),
-            Ok(Some(Ok(Message::Binary(_)))) => return Some((close::UNSUPPORTED, "commands are JSON text")),
-            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => continue,
-            Ok(Some(Ok(Message::Text(text)))) => text,
+        let text = match heard(message) {
+            Ok(Some(text)) => text,
+            Ok(None) => continue,
+            Err(ending) => return ending,
         };
         let problem = match Command::decode(text.as_bytes()) {
             Ok(command) if waiting.len() < COMMANDS_WAITING_MAX => {
@@ -178,8 +171,36 @@ async fn read(handle: Handle, mut stream: SplitStream<WebSocket>, answers: mpsc:
     }
 }
 
+/// The next message; an error when nothing comes for too long.
+pub(super) fn next(stream: &mut SplitStream<WebSocket>) -> Timeout<Next<'_, SplitStream<WebSocket>>> {
+    timeout(SILENCE_MAX, stream.next())
+}
+
+/// The text of a message, if it is one; or how the socket ends.
+pub(super) fn heard(
+    message: Result<Option<Result<Message, axum::Error>>, Elapsed>,
+) -> Result<Option<Utf8Bytes>, Ending> {
+    match message {
+        Err(_) => Err(Some((close::SILENT, "no sign of life"))),
+        Ok(None) => Err(None),
+        Ok(Some(Err(error))) => Err(broken(error)),
+        Ok(Some(Ok(Message::Close(_)))) => Err(Some((close::NORMAL, "bye"))),
+        Ok(Some(Ok(Message::Binary(_)))) => Err(Some((close::UNSUPPORTED, "messages are JSON text"))),
+        Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => Ok(None),
+        Ok(Some(Ok(Message::Text(text)))) => Ok(Some(text)),
+    }
+}
+
+/// Says how the socket ends, if its peer is still there to hear it.
+pub(super) async fn say_goodbye(sink: &mut Sink, ending: Ending) {
+    if let Some((code, reason)) = ending {
+        let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+        let _gone = timeout(SEND_MAX, sink.send(Message::Close(Some(frame)))).await;
+    }
+}
+
 /// How a socket ends whose peer does not keep to the protocol. One that broke off hears nothing.
-pub(super) fn broken(error: axum::Error) -> Ending {
+fn broken(error: axum::Error) -> Ending {
     match error.into_inner().downcast_ref::<WsError>()? {
         WsError::Capacity(_) => Some((close::TOO_BIG, "the message is too long")),
         WsError::Utf8(_) => Some((close::NOT_UTF8, "text is UTF-8")),

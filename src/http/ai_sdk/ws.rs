@@ -13,19 +13,19 @@ use std::{
 use axum::{
     extract::{
         State,
-        ws::{CloseFrame, Message, Utf8Bytes, WebSocket},
+        ws::{Message, WebSocket},
     },
     response::Response,
 };
 use futures_util::{
-    SinkExt as _, Stream, StreamExt as _,
+    Stream, StreamExt as _,
     stream::{FuturesUnordered, SelectAll, SplitStream},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::{
     sync::mpsc,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval},
 };
 
 use super::{
@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     dialect::ai_sdk::{Chunks, request::Submission},
-    http::ws::{Ending, PING_EVERY, SEND_MAX, SILENCE_MAX, Sink, broken, close, send, upgraded},
+    http::ws::{Ending, PING_EVERY, Sink, close, heard, next, say_goodbye, send, upgraded},
     id::RunId,
     session::Handle,
 };
@@ -167,15 +167,12 @@ async fn serve(app: App, options: Options, socket: WebSocket) {
     let active = Active::default();
     let reading = read(&app, options, stream, &active, tell);
     let writing = write(&app, &mut sink, &active, told);
-    let code = tokio::select! {
+    let ending = tokio::select! {
         biased;
-        code = reading => code,
-        code = writing => code,
+        ending = reading => ending,
+        ending = writing => ending,
     };
-    if let Some((code, reason)) = code {
-        let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
-        let _gone = timeout(SEND_MAX, sink.send(Message::Close(Some(frame)))).await;
-    }
+    say_goodbye(&mut sink, ending).await;
 }
 
 /// Takes requests in. Each is worked at in a task of its own, which goes on when the socket is lost.
@@ -198,16 +195,12 @@ async fn read(
                 }
                 continue;
             }
-            message = timeout(SILENCE_MAX, stream.next()) => message,
+            message = next(&mut stream) => message,
         };
-        let text = match message {
-            Err(_) => return Some((close::SILENT, "no sign of life")),
-            Ok(None) => return None,
-            Ok(Some(Err(error))) => return broken(error),
-            Ok(Some(Ok(Message::Close(_)))) => return Some((close::NORMAL, "bye")),
-            Ok(Some(Ok(Message::Binary(_)))) => return Some((close::UNSUPPORTED, "requests are JSON text")),
-            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => continue,
-            Ok(Some(Ok(Message::Text(text)))) => text,
+        let text = match heard(message) {
+            Ok(Some(text)) => text,
+            Ok(None) => continue,
+            Err(ending) => return ending,
         };
         // The transport gives up a socket that speaks wrongly; so do we.
         let Ok(frame) = extract::parse::<Frame>(text.as_bytes()) else {
