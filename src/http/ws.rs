@@ -202,7 +202,7 @@ pub(super) async fn say_goodbye(sink: &mut Sink, ending: Ending) {
 /// How a socket ends whose peer does not keep to the protocol. One that broke off hears nothing.
 fn broken(error: axum::Error) -> Ending {
     match error.into_inner().downcast_ref::<WsError>()? {
-        WsError::Capacity(_) => Some((close::TOO_BIG, "a command is at most 65536 bytes")),
+        WsError::Capacity(_) => Some((close::TOO_BIG, "the message is too long")),
         WsError::Utf8(_) => Some((close::NOT_UTF8, "text is UTF-8")),
         WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
         WsError::Protocol(_) => Some((close::PROTOCOL, "this is not the WebSocket protocol")),

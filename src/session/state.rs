@@ -486,10 +486,7 @@ impl State {
             return;
         }
         let next = self.fold.pending[0].clone();
-        let trigger = match next.kind {
-            CommandKind::Steer => Trigger::Steer,
-            _ => Trigger::Send,
-        };
+        let trigger = if next.kind == CommandKind::Steer { Trigger::Steer } else { Trigger::Send };
         self.add_input(None, Role::User, next.content, Some(next.command_id.clone()), now, out);
         self.start_run(trigger, now, out);
         self.applied(next.command_id, next.kind, next.by, next.digest, now, out);
