@@ -1,16 +1,19 @@
-//! What a client wants of a session, and the durable answer.
-//!
-//! Commands are the same JSON over `POST …/control` and over the WebSocket. Decoding is strict: an unknown type, an
-//! unknown field or a second value is an error that names it, because a command that is half understood must not act.
+//! What a client wants of a session, and the durable answer. The same JSON over `POST …/control` and over the WebSocket.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::{
     digest::digest,
-    id::{ApprovalId, CallId, CommandId, RunId, Seq},
-    spec::clip,
+    id::{ApprovalId, CallId, CommandId, MessageId, RunId},
+    spec::Role,
 };
+
+mod decode;
+mod receipt;
+
+pub use decode::{CommandError, is_json_object, json_depth};
+pub use receipt::{Reason, Receipt, Status};
 
 /// Largest command, in bytes: room for a tool result, small enough to be held per connection.
 pub const COMMAND_BYTES_MAX: usize = 64 * 1024;
@@ -37,6 +40,8 @@ pub enum Command {
     ToolResult(ToolResult),
     /// Say the next thing; see [`Send`].
     Send(Send),
+    /// Answer again; see [`Regenerate`].
+    Regenerate(Regenerate),
     /// Take back a command that has not been applied; see [`Withdraw`].
     Withdraw(Withdraw),
 }
@@ -176,7 +181,7 @@ fn present<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Value>, D::Error> {
 }
 
 /// Says the next thing.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Send {
     /// The client's name for this command.
@@ -187,6 +192,45 @@ pub struct Send {
     /// What happens while a run is running.
     #[serde(default)]
     pub if_running: IfRunning,
+    /// The client's name for the message. That of an earlier input of the conversation says it anew in its place: the
+    /// earlier one and everything after it leave the model's context. Like `history` not with `queue` and `steer`, which
+    /// speak of a later moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<MessageId>,
+    /// The conversation before it as the client has it; see [`Said`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<Vec<Said>>,
+}
+
+/// One message of a client's history, oldest first. The log stays the truth: messages of the log after the last one that
+/// the client has leave the model's context, messages of the client after it are added, and whatever else differs stays
+/// as it is in the log. Each of these is an event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Said {
+    /// Its name: of an input its `message_id`, of an answer that of one of its messages, or the `run_id` for all of them.
+    pub message_id: MessageId,
+    /// Who speaks.
+    pub role: Role,
+    /// What is said, as text. Of an answer, the text of all its messages.
+    #[serde(default)]
+    pub content: String,
+}
+
+/// Answers the newest input again: the answer that it had leaves the model's context. A running run is cancelled.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Regenerate {
+    /// The client's name for this command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command_id: Option<CommandId>,
+    /// The answer that is given again (a message of it, or its run), or the input that is answered again; what comes after
+    /// leaves the model's context with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<MessageId>,
+    /// The conversation up to the input as the client has it; see [`Said`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<Vec<Said>>,
 }
 
 /// What a send does while a run is running.
@@ -226,203 +270,11 @@ pub enum CommandKind {
     Deny,
     ToolResult,
     Send,
+    Regenerate,
     Withdraw,
 }
 
-const KINDS: [&str; 7] = ["cancel", "steer", "approve", "deny", "tool_result", "send", "withdraw"];
-
-/// What became of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// It is in the log and waits for its boundary.
-    Accepted,
-    /// Its effect is in the log.
-    Applied,
-    /// It has no effect; `reason` says why.
-    Rejected,
-    /// It was taken back before it was applied.
-    Withdrawn,
-}
-
-/// Why a command had no effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// Nothing is running. Not an error for a cancel.
-    NoActiveRun,
-    /// Another run than the named one is running.
-    RunMismatch,
-    /// A run is running and the send asked not to wait.
-    RunActive,
-    /// Another answer came first.
-    AlreadyResolved,
-    /// The approval or call ended without an answer.
-    Stale,
-    /// No such approval in this session.
-    UnknownApproval,
-    /// No such tool call in this session.
-    UnknownCall,
-    /// The tool call still waits for its approval.
-    ApprovalPending,
-    /// The tool is run by the server, not by a client.
-    NotAClientTool,
-    /// The edited arguments do not fit the tool's schema.
-    InvalidArguments,
-    /// The target of a withdraw has already been applied, or was never pending.
-    AlreadyApplied,
-    /// No command of that id in this session.
-    UnknownTarget,
-    /// Too many commands wait already.
-    TooManyPending,
-}
-
-/// The durable answer to a command: what became of it, and at which position of the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Receipt {
-    /// The client's name for the command, or ours.
-    pub command_id: CommandId,
-    /// Which command.
-    pub kind: CommandKind,
-    /// What became of it.
-    pub status: Status,
-    /// Position of the event that records it; everything the command did is at or before it.
-    pub seq: Seq,
-    /// Why it had no effect.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<Reason>,
-    /// More than the reason, for a person.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-    /// The command had been given before; nothing happened again.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub replayed: bool,
-}
-
-/// Why bytes are not a command.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CommandError {
-    /// Longer than [`COMMAND_BYTES_MAX`], or a text in it is longer than its own limit.
-    #[error("{what} is at most {limit} bytes")]
-    TooLarge {
-        /// What is too large.
-        what: &'static str,
-        /// Its limit in bytes.
-        limit: usize,
-    },
-    /// Nested deeper than [`COMMAND_DEPTH_MAX`].
-    #[error("a command is nested at most {COMMAND_DEPTH_MAX} deep")]
-    TooDeep,
-    /// Not one JSON value.
-    #[error("not JSON: {0}")]
-    BadJson(String),
-    /// `type` is missing or names no command.
-    #[error("type is one of {}", KINDS.join(", "))]
-    UnknownType,
-    /// A field is missing, unknown or of the wrong form.
-    #[error("{0}")]
-    Invalid(String),
-}
-
-impl CommandError {
-    /// The stable code for `application/problem+json` and WebSocket errors.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::TooLarge { .. } => "payload_too_large",
-            Self::TooDeep => "too_deep",
-            Self::BadJson(_) => "bad_json",
-            Self::UnknownType => "unknown_type",
-            Self::Invalid(_) => "invalid_command",
-        }
-    }
-}
-
-/// Deepest nesting of brackets outside strings. Looks at bytes only, so it is safe on anything.
-pub fn json_depth(bytes: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0, false, false);
-    for &byte in bytes {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
-}
-
-/// Whether JSON text is an object, by its first byte.
-pub fn is_json_object(json: &[u8]) -> bool {
-    json.trim_ascii_start().first() == Some(&b'{')
-}
-
 impl Command {
-    /// Reads one command from untrusted bytes.
-    pub fn decode(bytes: &[u8]) -> Result<Self, CommandError> {
-        #[derive(Deserialize)]
-        struct Tag {
-            #[serde(rename = "type")]
-            kind: Option<Value>,
-        }
-        if bytes.len() > COMMAND_BYTES_MAX {
-            return Err(CommandError::TooLarge { what: "a command", limit: COMMAND_BYTES_MAX });
-        }
-        if json_depth(bytes) > COMMAND_DEPTH_MAX {
-            return Err(CommandError::TooDeep);
-        }
-        let explain = |error: serde_json::Error| match error.classify() {
-            serde_json::error::Category::Data => CommandError::Invalid(clip(&error.to_string(), 256).to_owned()),
-            _ => CommandError::BadJson(clip(&error.to_string(), 256).to_owned()),
-        };
-        // Serde would also read the fields from a list, in the order in which they are declared here.
-        if !is_json_object(bytes) {
-            let _any: serde::de::IgnoredAny = serde_json::from_slice(bytes).map_err(explain)?;
-            return Err(CommandError::Invalid("a command is a JSON object".into()));
-        }
-        let tag: Tag = serde_json::from_slice(bytes).map_err(explain)?;
-        if !tag.kind.as_ref().and_then(Value::as_str).is_some_and(|kind| KINDS.contains(&kind)) {
-            return Err(CommandError::UnknownType);
-        }
-        let command: Self = serde_json::from_slice(bytes).map_err(explain)?;
-        command.check()?;
-        Ok(command)
-    }
-
-    /// Limits that the types do not express.
-    fn check(&self) -> Result<(), CommandError> {
-        let short = |what, text: &Option<String>| match text {
-            Some(text) if text.len() > REASON_BYTES_MAX => {
-                Err(CommandError::TooLarge { what, limit: REASON_BYTES_MAX })
-            }
-            _ => Ok(()),
-        };
-        let said = |content: &str| match content.trim().is_empty() {
-            true => Err(CommandError::Invalid("content is empty".into())),
-            false => Ok(()),
-        };
-        match self {
-            Self::Cancel(c) => short("reason", &c.reason),
-            Self::Steer(s) if s.content.len() > STEER_BYTES_MAX => {
-                Err(CommandError::TooLarge { what: "the content of a steer", limit: STEER_BYTES_MAX })
-            }
-            Self::Steer(s) => said(&s.content),
-            Self::Send(s) => said(&s.content),
-            Self::Deny(d) => short("message", &d.message),
-            Self::ToolResult(t) if t.output.is_some() == t.error.is_some() => {
-                Err(CommandError::Invalid("exactly one of output and error is given".into()))
-            }
-            Self::Approve(a) if a.arguments.as_ref().is_some_and(|a| !a.is_object()) => {
-                Err(CommandError::Invalid("arguments is an object".into()))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// The client's name for it, if it gave one.
     pub fn command_id(&self) -> Option<&CommandId> {
         match self {
@@ -432,6 +284,7 @@ impl Command {
             Self::Deny(c) => c.command_id.as_ref(),
             Self::ToolResult(c) => c.command_id.as_ref(),
             Self::Send(c) => c.command_id.as_ref(),
+            Self::Regenerate(c) => c.command_id.as_ref(),
             Self::Withdraw(c) => c.command_id.as_ref(),
         }
     }
@@ -445,6 +298,7 @@ impl Command {
             Self::Deny(c) => &mut c.command_id,
             Self::ToolResult(c) => &mut c.command_id,
             Self::Send(c) => &mut c.command_id,
+            Self::Regenerate(c) => &mut c.command_id,
             Self::Withdraw(c) => &mut c.command_id,
         };
         own.get_or_insert(id);
@@ -460,6 +314,7 @@ impl Command {
             Self::Deny(_) => CommandKind::Deny,
             Self::ToolResult(_) => CommandKind::ToolResult,
             Self::Send(_) => CommandKind::Send,
+            Self::Regenerate(_) => CommandKind::Regenerate,
             Self::Withdraw(_) => CommandKind::Withdraw,
         }
     }

@@ -1,3 +1,4 @@
 //! Outward wire formats: pure folds from frames to bytes.
 
+pub mod ai_sdk;
 pub mod native;

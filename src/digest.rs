@@ -40,6 +40,11 @@ pub fn digest(label: &str, value: &Value) -> String {
     let mut text = String::from(label);
     text.push('\0');
     canonical(value, &mut text);
+    text_digest(&text)
+}
+
+/// The first 128 bits of SHA-256 over a text, as 32 hexadecimal digits: what `sha256sum` prints, cut in half.
+pub fn text_digest(text: &str) -> String {
     Sha256::digest(text.as_bytes())[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

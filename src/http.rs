@@ -11,8 +11,14 @@ use axum::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{env::Env, id::SessionKey, registry::Registry, session::Handle};
+use crate::{
+    env::Env,
+    id::SessionKey,
+    registry::{Registry, RegistryError},
+    session::Handle,
+};
 
+mod ai_sdk;
 mod control;
 pub mod error;
 mod events;
@@ -42,6 +48,14 @@ impl App {
         Ok(self.registry.open(key).await?)
     }
 
+    /// The session, if there is one.
+    async fn find(&self, key: &SessionKey) -> Result<Option<Handle>, Problem> {
+        match self.registry.open(key).await {
+            Err(RegistryError::NotFound) => Ok(None),
+            opened => Ok(Some(opened?)),
+        }
+    }
+
     /// Does `work` to its end, in a task of its own: a handler's future is dropped when its client leaves, and what a
     /// client has asked for whole must not be done by half, or not at all because it did not wait for the answer.
     async fn whole<T: Send + 'static>(
@@ -65,6 +79,10 @@ pub fn router(app: App) -> Router {
         .route("/v1/sessions/{session_id}/ws", get(ws::upgrade))
         .route("/v1/sessions/{session_id}/control", post(control::control))
         .route("/v1/events", get(multiplex::events))
+        .route("/v1/ai-sdk/chat", post(ai_sdk::post))
+        .route("/v1/ai-sdk/chat/{id}/stream", get(ai_sdk::resume))
+        .route("/v1/ai-sdk/chat/{id}/stop", post(ai_sdk::stop))
+        .route("/v1/ai-sdk/chat/ws", get(ai_sdk::ws::upgrade))
         .route("/v1/models", get(meta::models))
         .route("/healthz", get(meta::healthz))
         .route("/readyz", get(meta::readyz))

@@ -112,6 +112,19 @@ text_id!(
     "a call_id is 1 to 256 bytes"
 );
 
+impl RunId {
+    /// The name of the run whose first event is this.
+    pub fn of(first: EventId) -> Self {
+        format!("run_{}_{}", first.epoch, first.seq).parse().expect("short and printable by construction")
+    }
+
+    /// The cursor of the run's first event, which its name is made of. `None` for a name that is not of our making.
+    pub fn first_event(&self) -> Option<EventId> {
+        let (epoch, seq) = self.as_str().strip_prefix("run_")?.split_once('_')?;
+        format!("{epoch}.{seq}").parse().ok()
+    }
+}
+
 impl Default for Tenant {
     fn default() -> Self {
         Self("default".into())

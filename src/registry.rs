@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     env::{Env, Millis},
-    event::{Durability, Event, Record, Role},
+    event::{Durability, Event, Record},
     id::{EventId, Seq, SessionId, SessionKey, Tenant},
     provider::{Model, ProviderError, Providers},
     session::{
@@ -27,7 +27,7 @@ use crate::{
         task::{Task, World},
         view::{SessionState, Summary},
     },
-    spec::{Executor, OnDisconnect, Params, SessionSpec, ToolSpec, clip},
+    spec::{Executor, OnDisconnect, Params, Role, SessionSpec, ToolSpec, clip},
     store::{Store, StoreError, Stored},
     tool::Tools,
 };

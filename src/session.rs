@@ -25,6 +25,7 @@ mod calls;
 mod commands;
 pub mod conversation;
 pub mod fold;
+mod history;
 mod limits;
 pub mod read_only;
 mod recovery;
@@ -33,6 +34,7 @@ pub mod state;
 pub mod task;
 pub mod view;
 
+use fold::NewestRun;
 use state::Reply;
 
 /// Requests that wait for the task; more answer `busy`.
@@ -45,6 +47,7 @@ pub const CANCEL_LANE_REQUESTS: usize = 8;
 pub(crate) enum Request {
     Command { command: Command, by: String, reply: oneshot::Sender<Reply> },
     Snapshot { reply: oneshot::Sender<SnapshotJson> },
+    NewestRun { reply: oneshot::Sender<Option<NewestRun>> },
     Delete { reply: oneshot::Sender<()> },
     Shutdown,
 }
@@ -169,6 +172,13 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         // A snapshot may wait for its turn: whoever asks holds one request at a time.
         self.mailbox.send(Box::new(Request::Snapshot { reply })).await.map_err(|_| self.ended())?;
+        answer.await.map_err(|_| self.ended())
+    }
+
+    /// Where the newest run is, once everything about it is stored. `None` where nothing has run.
+    pub async fn newest_run(&self) -> Result<Option<NewestRun>, SessionError> {
+        let (reply, answer) = oneshot::channel();
+        self.mailbox.send(Box::new(Request::NewestRun { reply })).await.map_err(|_| self.ended())?;
         answer.await.map_err(|_| self.ended())
     }
 

@@ -8,9 +8,9 @@ use std::{
 
 use serde_json::Value;
 use steerage::{
-    event::{ApprovalOutcome, Event, FinishReason, Role, ToolFailure},
+    event::{ApprovalOutcome, Event, FinishReason, ToolFailure},
     id::{CallId, CommandId},
-    spec::clip,
+    spec::{Role, clip},
 };
 
 /// Bytes of arguments and outputs that are shown.
@@ -115,6 +115,7 @@ impl Screen {
                     ApprovalOutcome::Denied => "denied",
                     ApprovalOutcome::TimedOut => "not answered in time",
                     ApprovalOutcome::Cancelled => "cancelled",
+                    ApprovalOutcome::Superseded => "a later message took its place",
                 };
                 let edited = edited_arguments.as_ref().map(|edited| format!(" with {}", shown(edited)));
                 vec![self.note(&format!("  {outcome}{}", edited.unwrap_or_default()))]

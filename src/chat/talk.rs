@@ -129,7 +129,7 @@ impl Talk {
         }
         let content = line.to_owned();
         Do::Give(if self.is_settled() {
-            Command::Send(Send { command_id: None, content, if_running: Default::default() })
+            Command::Send(Send { content, ..Send::default() })
         } else {
             Command::Steer(Steer { command_id: None, content, when: Default::default(), if_idle: Default::default() })
         })

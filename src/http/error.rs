@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Every stable `code` with its status. `openapi/openapi.yaml` lists the same; a test compares.
-pub const CODES: [(&str, u16); 36] = [
+pub const CODES: [(&str, u16); 37] = [
     ("bad_json", 400),
     ("bad_request", 400),
     ("bad_cursor", 400),
@@ -27,6 +27,7 @@ pub const CODES: [(&str, u16); 36] = [
     ("session_not_found", 404),
     ("unknown_approval", 404),
     ("unknown_call", 404),
+    ("unknown_message", 404),
     ("unknown_target", 404),
     ("method_not_allowed", 405),
     ("not_acceptable", 406),
@@ -111,6 +112,7 @@ impl Problem {
             Reason::Stale => ("stale", "it ended without an answer"),
             Reason::UnknownApproval => ("unknown_approval", "this session has no such approval"),
             Reason::UnknownCall => ("unknown_call", "this session has no such tool call"),
+            Reason::UnknownMessage => ("unknown_message", "there is no such message, or none that could be answered"),
             Reason::ApprovalPending => ("approval_pending", "the tool call waits for its approval"),
             Reason::NotAClientTool => ("not_a_client_tool", "the server runs this tool"),
             Reason::InvalidArguments => ("invalid_arguments", "the arguments do not fit the schema"),

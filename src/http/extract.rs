@@ -62,6 +62,27 @@ impl<S: Send + Sync, const MAX: usize> FromRequest<S> for JsonBytes<MAX> {
     }
 }
 
+/// The bytes of a body of at most `MAX` bytes that is JSON whatever its content type says. One that a browser sends from
+/// a page of another origin must say JSON all the same: then the browser has asked first whether it may.
+pub(super) struct AnyBytes<const MAX: usize>(pub(super) Bytes);
+
+impl<S: Send + Sync, const MAX: usize> FromRequest<S> for AnyBytes<MAX> {
+    type Rejection = Problem;
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        if is_foreign(request.headers()) {
+            require_json(request.headers())?;
+        }
+        read(request.into_body(), MAX).await.map(Self)
+    }
+}
+
+/// Whether a browser says that the request comes from a page of another origin.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    headers.contains_key(header::ORIGIN)
+        && text(header::ORIGIN).and_then(|origin| origin.split_once("://")).map(|(_, host)| host) != text(header::HOST)
+}
+
 /// The content type must say JSON: a form that a foreign page posts never does.
 fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();

@@ -15,11 +15,10 @@ use super::{
     extract::{self, Form, JsonBytes, Object, Params, Session},
 };
 use crate::{
-    event::Role,
     id::{Seq, SessionId, Tenant},
     registry::NewSession,
     session::{SnapshotJson, view::SessionState},
-    spec::{OnDisconnect, Params as Sampling, ToolSpec},
+    spec::{OnDisconnect, Params as Sampling, Role, ToolSpec},
 };
 
 /// Largest create request, in bytes: room for a long conversation that is brought along.

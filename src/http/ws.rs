@@ -41,10 +41,10 @@ use crate::{
 };
 
 /// How often we ping, and the silence after which a peer is gone.
-const PING_EVERY: Duration = Duration::from_secs(15);
-const SILENCE_MAX: Duration = Duration::from_secs(25);
+pub(super) const PING_EVERY: Duration = Duration::from_secs(15);
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(25);
 /// Longest that one message may take to leave.
-const SEND_MAX: Duration = Duration::from_secs(10);
+pub(super) const SEND_MAX: Duration = Duration::from_secs(10);
 /// Commands of one socket that wait for their receipts; more are refused as `busy`.
 const COMMANDS_WAITING_MAX: usize = 32;
 /// Messages that are not commands, per minute, before the socket is closed.
@@ -53,16 +53,16 @@ const MISTAKES_MAX: u32 = 10;
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 
 /// Close codes: RFC 6455 §7.4.1 and the registry it founded (1012, 1013), and our own from 4000 on.
-mod close {
-    pub(super) const NORMAL: u16 = 1000;
-    pub(super) const PROTOCOL: u16 = 1002;
-    pub(super) const UNSUPPORTED: u16 = 1003;
-    pub(super) const NOT_UTF8: u16 = 1007;
-    pub(super) const TOO_BIG: u16 = 1009;
-    pub(super) const SERVICE_RESTART: u16 = 1012;
-    pub(super) const TRY_AGAIN_LATER: u16 = 1013;
-    pub(super) const MISTAKES: u16 = 4400;
-    pub(super) const SILENT: u16 = 4408;
+pub(super) mod close {
+    pub(in crate::http) const NORMAL: u16 = 1000;
+    pub(in crate::http) const PROTOCOL: u16 = 1002;
+    pub(in crate::http) const UNSUPPORTED: u16 = 1003;
+    pub(in crate::http) const NOT_UTF8: u16 = 1007;
+    pub(in crate::http) const TOO_BIG: u16 = 1009;
+    pub(in crate::http) const SERVICE_RESTART: u16 = 1012;
+    pub(in crate::http) const TRY_AGAIN_LATER: u16 = 1013;
+    pub(in crate::http) const MISTAKES: u16 = 4400;
+    pub(in crate::http) const SILENT: u16 = 4408;
 }
 
 #[derive(Deserialize)]
@@ -80,23 +80,35 @@ pub(super) async fn upgrade(
     request: Request,
 ) -> Result<Response, Problem> {
     let cursor = extract::cursor(request.headers(), query.after.as_deref())?;
-    let upgrade = WebSocketUpgrade::from_request(request, &app).await.map_err(|rejection| {
+    let upgrade = upgraded(request, &app, COMMAND_BYTES_MAX).await?;
+    let handle = app.open(&key).await?;
+    let start = Start::new(&handle, cursor, query.from.unwrap_or_default());
+    let tracker = app.tracker.clone();
+    Ok(upgrade.on_upgrade(move |socket| tracker.track_future(serve(app, handle, start, socket))))
+}
+
+/// The upgrade of a request to a socket that takes messages of at most `message_bytes_max`.
+pub(super) async fn upgraded(
+    request: Request,
+    app: &App,
+    message_bytes_max: usize,
+) -> Result<WebSocketUpgrade, Problem> {
+    let upgrade = WebSocketUpgrade::from_request(request, app).await.map_err(|rejection| {
         match rejection.into_response().status() {
             StatusCode::UPGRADE_REQUIRED => Problem::new("upgrade_required", "this connection cannot be upgraded"),
             _ => Problem::new("upgrade_required", "open a WebSocket (RFC 6455, version 13) here"),
         }
     })?;
-    let handle = app.open(&key).await?;
-    let start = Start::new(&handle, cursor, query.from.unwrap_or_default());
-    let tracker = app.tracker.clone();
     Ok(upgrade
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0)
         .max_write_buffer_size(4 * WRITE_BYTES_MAX)
-        .max_message_size(COMMAND_BYTES_MAX)
-        .max_frame_size(COMMAND_BYTES_MAX)
-        .on_upgrade(move |socket| tracker.track_future(serve(app, handle, start, socket))))
+        .max_message_size(message_bytes_max)
+        .max_frame_size(message_bytes_max))
 }
+
+/// The writing half of a socket.
+pub(super) type Sink = SplitSink<WebSocket, Message>;
 
 async fn serve(app: App, handle: Handle, start: Start, socket: WebSocket) {
     let (mut sink, stream) = socket.split();
@@ -115,7 +127,7 @@ async fn serve(app: App, handle: Handle, start: Start, socket: WebSocket) {
 }
 
 /// Why a socket is closed; `None` when the peer has gone.
-type Ending = Option<(u16, &'static str)>;
+pub(super) type Ending = Option<(u16, &'static str)>;
 
 /// Takes commands in; their answers go to the writing side.
 async fn read(handle: Handle, mut stream: SplitStream<WebSocket>, answers: mpsc::Sender<Value>) -> Ending {
@@ -167,7 +179,7 @@ async fn read(handle: Handle, mut stream: SplitStream<WebSocket>, answers: mpsc:
 }
 
 /// How a socket ends whose peer does not keep to the protocol. One that broke off hears nothing.
-fn broken(error: axum::Error) -> Ending {
+pub(super) fn broken(error: axum::Error) -> Ending {
     match error.into_inner().downcast_ref::<WsError>()? {
         WsError::Capacity(_) => Some((close::TOO_BIG, "a command is at most 65536 bytes")),
         WsError::Utf8(_) => Some((close::NOT_UTF8, "text is UTF-8")),
@@ -202,13 +214,7 @@ fn error_message(problem: &Problem) -> Value {
 }
 
 /// Sends events, notices and answers.
-async fn write(
-    app: &App,
-    handle: Handle,
-    start: Start,
-    sink: &mut SplitSink<WebSocket, Message>,
-    mut answers: mpsc::Receiver<Value>,
-) -> Ending {
+async fn write(app: &App, handle: Handle, start: Start, sink: &mut Sink, mut answers: mpsc::Receiver<Value>) -> Ending {
     let begun = begin(&handle, start).await.ok()?;
     for (notice, _) in begun.notices() {
         send(sink, [text(notice.json())]).await?;
@@ -255,7 +261,7 @@ async fn write(
 }
 
 /// Sends what is ready, with one flush. `None` when the peer takes nothing for too long or has gone.
-async fn send(sink: &mut SplitSink<WebSocket, Message>, messages: impl IntoIterator<Item = Message>) -> Option<()> {
+pub(super) async fn send(sink: &mut Sink, messages: impl IntoIterator<Item = Message>) -> Option<()> {
     let all = async {
         for message in messages {
             sink.feed(message).await?;

@@ -162,6 +162,7 @@ impl State {
         let (code, said) = match outcome {
             ApprovalOutcome::TimedOut => (ToolFailure::ApprovalTimedOut, "nobody answered in time"),
             ApprovalOutcome::Cancelled => (ToolFailure::Interrupted, "the run ended first"),
+            ApprovalOutcome::Superseded => (ToolFailure::Interrupted, "a later message took its place"),
             ApprovalOutcome::Denied | ApprovalOutcome::Approved => (ToolFailure::DeniedByUser, said.as_str()),
         };
         self.fail_call(call_id, code, said, now, out);
@@ -215,11 +216,11 @@ impl State {
         self.go_on(now, out);
     }
 
-    /// Closes every call of a run that ends, each with its own true reason.
-    pub(super) fn close_calls(&mut self, now: Millis, out: &mut Out) {
+    /// Closes every call of a run that ends, each with its own true reason, and its approvals with this one.
+    pub(super) fn close_calls(&mut self, approvals: ApprovalOutcome, now: Millis, out: &mut Out) {
         let open: Vec<_> = self.fold.open_approvals.clone();
         for approval_id in open {
-            self.refuse(approval_id, ApprovalOutcome::Cancelled, None, BY_SERVER.into(), now, out);
+            self.refuse(approval_id, approvals, None, BY_SERVER.into(), now, out);
         }
         let unended = |call: &&CallPart| call.outcome.is_none();
         let calls: Vec<CallPart> = self.fold.conversation.newest_calls().filter(unended).cloned().collect();

@@ -9,13 +9,13 @@ use super::{
 };
 use crate::{
     command::{
-        Approve, Cancel, CancelMode, Command, CommandKind, Deny, IfIdle, IfRunning, Reason, Receipt, Status, SteerWhen,
+        Approve, Cancel, Command, CommandKind, Deny, IfIdle, IfRunning, Reason, Receipt, Regenerate, Status, SteerWhen,
         ToolResult, Withdraw,
     },
     env::Millis,
-    event::{ApprovalOutcome, Event, FinishReason, Role, Trigger, WithdrawReason},
-    id::{ApprovalId, CommandId},
-    spec::Executor,
+    event::{ApprovalOutcome, Event, FinishReason, Trigger, WithdrawReason},
+    id::{ApprovalId, CommandId, MessageId},
+    spec::{Executor, Role},
 };
 
 /// A command on its way through the machine.
@@ -91,6 +91,7 @@ impl State {
                 self.on_steer(&asked, steer.content, steer.when, steer.if_idle == IfIdle::Start, now, out)
             }
             Command::Send(send) => self.on_send(&asked, send, now, out),
+            Command::Regenerate(regenerate) => self.on_regenerate(&asked, &regenerate, now, out),
             Command::Approve(approve) => self.on_approve(&asked, approve, now, out),
             Command::Deny(deny) => self.on_deny(&asked, deny, now, out),
             Command::ToolResult(result) => self.on_tool_result(&asked, result, now, out),
@@ -134,7 +135,7 @@ impl State {
         let due: Vec<_> = self.fold.pending.iter().filter(due).cloned().collect();
         let any = !due.is_empty();
         for steer in due {
-            self.add_input(Role::User, steer.content, Some(steer.command_id.clone()), now, out);
+            self.add_input(None, Role::User, steer.content, Some(steer.command_id.clone()), now, out);
             self.applied(steer.command_id, steer.kind, steer.by, steer.digest, now, out);
         }
         any
@@ -177,7 +178,7 @@ impl State {
             if !start {
                 return Err(Refused::No(No { content: Some(content), ..Reason::NoActiveRun.into() }));
             }
-            self.begin_with(asked, content, Trigger::Steer, now, out);
+            self.begin_with(asked, None, content, Trigger::Steer, now, out);
             return Ok(());
         }
         if when != SteerWhen::Now || !self.upstream_open() {
@@ -186,14 +187,26 @@ impl State {
         }
         self.cut_step(FinishReason::Steered, now, out);
         self.say_steers(now, out);
-        self.add_input(Role::User, content, Some(asked.id.clone()), now, out);
+        self.add_input(None, Role::User, content, Some(asked.id.clone()), now, out);
         self.apply(asked, now, out);
         self.start_step(now, out);
         Ok(())
     }
 
-    fn begin_with(&mut self, asked: &Asked, content: String, trigger: Trigger, now: Millis, out: &mut Out) {
-        self.add_input(Role::User, content, Some(asked.id.clone()), now, out);
+    fn begin_with(
+        &mut self,
+        asked: &Asked,
+        message_id: Option<MessageId>,
+        content: String,
+        trigger: Trigger,
+        now: Millis,
+        out: &mut Out,
+    ) {
+        self.add_input(message_id, Role::User, content, Some(asked.id.clone()), now, out);
+        self.begin_run(asked, trigger, now, out);
+    }
+
+    fn begin_run(&mut self, asked: &Asked, trigger: Trigger, now: Millis, out: &mut Out) {
         self.start_run(trigger, now, out);
         self.apply(asked, now, out);
         self.start_step(now, out);
@@ -202,18 +215,31 @@ impl State {
     fn on_send(&mut self, asked: &Asked, send: crate::command::Send, now: Millis, out: &mut Out) -> Decision {
         let running = self.fold.run.is_some();
         match send.if_running {
-            _ if !running => self.begin_with(asked, send.content, Trigger::Send, now, out),
+            _ if !running => self.say_next(asked, send, now, out),
             IfRunning::Queue => return self.wait(asked, send.content, SteerWhen::NextRun, now, out),
             IfRunning::Steer => return self.on_steer(asked, send.content, SteerWhen::Now, true, now, out),
             IfRunning::Reject => {
                 return Err(Refused::No(No { content: Some(send.content), ..Reason::RunActive.into() }));
             }
             IfRunning::Cancel => {
-                let reason = "a send took its place".to_owned();
-                self.cancel_run(Some(asked.id.clone()), CancelMode::Stop, reason, now, out);
-                self.begin_with(asked, send.content, Trigger::Send, now, out);
+                self.supersede_run(&asked.id, "a send took its place", now, out);
+                self.say_next(asked, send, now, out);
             }
         }
+        Ok(())
+    }
+
+    fn say_next(&mut self, asked: &Asked, send: crate::command::Send, now: Millis, out: &mut Out) {
+        let revision = self.revision_of_send(&send);
+        self.revise(revision, &asked.id, now, out);
+        self.begin_with(asked, send.message_id, send.content, Trigger::Send, now, out);
+    }
+
+    fn on_regenerate(&mut self, asked: &Asked, regenerate: &Regenerate, now: Millis, out: &mut Out) -> Decision {
+        let revision = self.revision_of_regenerate(regenerate)?;
+        self.supersede_run(&asked.id, "its answer is given again", now, out);
+        self.revise(revision, &asked.id, now, out);
+        self.begin_run(asked, Trigger::Regenerate, now, out);
         Ok(())
     }
 
@@ -228,7 +254,9 @@ impl State {
                     Some(format!("resolved as {} by {by} at {seq}", outcome_name.as_str().unwrap_or_default()));
                 let reason = match outcome {
                     ApprovalOutcome::Approved | ApprovalOutcome::Denied => Reason::AlreadyResolved,
-                    ApprovalOutcome::TimedOut | ApprovalOutcome::Cancelled => Reason::Stale,
+                    ApprovalOutcome::TimedOut | ApprovalOutcome::Cancelled | ApprovalOutcome::Superseded => {
+                        Reason::Stale
+                    }
                 };
                 let same = self.applied_before(digest).filter(|_| reason == Reason::AlreadyResolved);
                 Err(same.map_or(Refused::No(No { reason, message, content: None }), Refused::SameAgain))

@@ -1,13 +1,14 @@
 //! What was said, thought and called in a session, as messages and their parts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
 use crate::{
-    event::{Block, Role},
+    event::Block,
     id::{ApprovalId, CallId, MessageId, RunId},
     provider::{Call, Message as PromptMessage, Outcome},
+    spec::Role,
 };
 
 /// The messages of a session, oldest first.
@@ -143,6 +144,19 @@ impl Conversation {
         let parts = vec![Part::Text { block: None, text: content }];
         let status = MessageStatus::Complete;
         self.messages.push(Message { message_id, role, run_id, status, rolled_back: false, parts });
+    }
+
+    /// Whether a message of the model's context has that name. One that has left it may be named again: it is the same
+    /// message, said anew.
+    pub fn has(&self, message_id: &MessageId) -> bool {
+        self.messages.iter().any(|message| !message.rolled_back && message.message_id == *message_id)
+    }
+
+    /// Takes these messages out of the model's context.
+    pub fn rewind(&mut self, message_ids: &[MessageId]) {
+        let gone: HashSet<_> = message_ids.iter().collect();
+        let leave = self.messages.iter_mut().filter(|message| gone.contains(&message.message_id));
+        leave.for_each(|message| message.rolled_back = true);
     }
 
     /// Index of the first input that no run has taken up, which a run now does.

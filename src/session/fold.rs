@@ -83,6 +83,8 @@ pub struct Run {
     pub trigger: Trigger,
     /// When it began.
     pub started_at: Millis,
+    /// Position of its first event.
+    pub first: Seq,
     /// The newest model call, from 1; 0 before the first.
     pub step: u32,
     /// The newest attempt at it, from 1.
@@ -110,6 +112,12 @@ pub struct Run {
 pub struct EndedRun {
     /// Its name.
     pub run_id: RunId,
+    /// Position of its first event.
+    #[serde(skip)]
+    pub first: Seq,
+    /// When it ended.
+    #[serde(skip)]
+    pub ended_at: Millis,
     /// `completed`, `cancelled` or `failed`.
     pub outcome: &'static str,
     /// Why the model stopped, of a completed run.
@@ -121,6 +129,17 @@ pub struct EndedRun {
     /// Why it failed, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+/// Where the newest run of a session is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewestRun {
+    /// Its name.
+    pub run_id: RunId,
+    /// Position of its first event.
+    pub first: Seq,
+    /// When it ended; `None` while it runs.
+    pub ended_at: Option<Millis>,
 }
 
 /// A command that waits for its boundary.
@@ -223,6 +242,7 @@ impl Fold {
                     run_id: run_id.clone(),
                     trigger: *trigger,
                     started_at: at,
+                    first: id.seq,
                     step: 0,
                     attempt: 0,
                     step_open: false,
@@ -285,39 +305,20 @@ impl Fold {
                     }
                 }
             }
-            Event::RunCompleted { run_id, finish_reason, .. } => {
-                self.end_run(MessageStatus::Complete);
-                self.last_run = Some(EndedRun {
-                    run_id: run_id.clone(),
-                    outcome: "completed",
-                    finish_reason: Some(*finish_reason),
-                    code: None,
-                    message: None,
-                });
+            Event::RunCompleted { finish_reason, .. } => {
+                let finish_reason = Some(*finish_reason);
+                self.end_run(MessageStatus::Complete, at, |run| EndedRun { finish_reason, ..run });
             }
-            Event::RunCancelled { run_id, mode, .. } => {
+            Event::RunCancelled { mode, .. } => {
                 if *mode == crate::command::CancelMode::Rollback {
                     let first = self.run.as_ref().map_or(usize::MAX, |run| run.first_message);
                     self.conversation.roll_back(first);
                 }
-                self.end_run(MessageStatus::Cancelled);
-                self.last_run = Some(EndedRun {
-                    run_id: run_id.clone(),
-                    outcome: "cancelled",
-                    finish_reason: None,
-                    code: None,
-                    message: None,
-                });
+                self.end_run(MessageStatus::Cancelled, at, |run| EndedRun { outcome: "cancelled", ..run });
             }
-            Event::RunFailed { run_id, code, message, .. } => {
-                self.end_run(MessageStatus::Failed);
-                self.last_run = Some(EndedRun {
-                    run_id: run_id.clone(),
-                    outcome: "failed",
-                    finish_reason: None,
-                    code: Some(*code),
-                    message: Some(message.clone()),
-                });
+            Event::RunFailed { code, message, .. } => {
+                let (code, message) = (Some(*code), Some(message.clone()));
+                self.end_run(MessageStatus::Failed, at, |run| EndedRun { outcome: "failed", code, message, ..run });
             }
             _ => self.apply_command(id.seq, event),
         }
@@ -328,15 +329,29 @@ impl Fold {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    fn end_run(&mut self, status: MessageStatus) {
-        self.run = None;
+    fn end_run(&mut self, status: MessageStatus, at: Millis, as_it_did: impl FnOnce(EndedRun) -> EndedRun) {
         self.conversation.end_streaming(status);
+        let Some(Run { run_id, first, .. }) = self.run.take() else { return };
+        let (finish_reason, code, message) = (None, None, None);
+        let ended = EndedRun { run_id, first, ended_at: at, outcome: "completed", finish_reason, code, message };
+        self.last_run = Some(as_it_did(ended));
+    }
+
+    /// The running run, or else the last one.
+    pub fn newest_run(&self) -> Option<NewestRun> {
+        let running =
+            self.run.as_ref().map(|run| NewestRun { run_id: run.run_id.clone(), first: run.first, ended_at: None });
+        let ended = self.last_run.as_ref();
+        let ended =
+            ended.map(|run| NewestRun { run_id: run.run_id.clone(), first: run.first, ended_at: Some(run.ended_at) });
+        running.or(ended)
     }
 
     fn apply_conversation(&mut self, event: &Event) {
         let run_id = || self.run.as_ref().map(|run| run.run_id.clone());
         let conversation = &mut self.conversation;
         match event {
+            Event::HistoryRewound { message_ids, .. } => conversation.rewind(message_ids),
             Event::InputAdded { message_id, role, content, .. } => {
                 // An unfinished answer that waited for another attempt, and was steered instead.
                 conversation.end_streaming(MessageStatus::Steered);

@@ -31,8 +31,10 @@ impl ReadOnly {
     /// Answers what can be answered; every other question is refused by its answer's absence.
     pub async fn run(mut self) {
         while let Some(request) = self.mailbox.recv().await {
-            if let Request::Snapshot { reply } = *request {
-                let _gave_up = reply.send(SnapshotJson::of(&self.fold));
+            match *request {
+                Request::Snapshot { reply } => drop(reply.send(SnapshotJson::of(&self.fold))),
+                Request::NewestRun { reply } => drop(reply.send(self.fold.newest_run())),
+                Request::Command { .. } | Request::Delete { .. } | Request::Shutdown => {}
             }
         }
     }

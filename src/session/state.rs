@@ -9,9 +9,10 @@ use super::{answer::Answer, fold::Fold};
 use crate::{
     command::{CancelMode, Command, CommandKind, Receipt},
     env::Millis,
-    event::{CloseReason, Event, FailureCode, FinishReason, Role, Trigger, WithdrawReason},
-    id::{CallId, CommandId, Epoch, EventId, RunId},
+    event::{ApprovalOutcome, CloseReason, Event, FailureCode, FinishReason, Trigger, WithdrawReason},
+    id::{CallId, CommandId, Epoch, EventId, MessageId, RunId},
     provider::{Delta, Prefill, Prompt, ProviderError},
+    spec::Role,
     tool::ToolCall,
 };
 
@@ -282,6 +283,12 @@ impl State {
         names.by_ref().map(parse).find(|name| !taken(name)).expect("some number is free")
     }
 
+    /// A name for a message, also where a client has named one as we do.
+    fn message_name(&self) -> MessageId {
+        let messages = &self.fold.conversation.messages;
+        self.name_but("msg", |id| messages.iter().any(|message| message.message_id == *id))
+    }
+
     /// Adds an event to the log.
     pub(super) fn emit(&mut self, event: Event, now: Millis, out: &mut Out) {
         let id = self.next_id();
@@ -291,27 +298,32 @@ impl State {
 
     fn begin(&mut self, inputs: Vec<(Role, String)>, now: Millis, out: &mut Out) {
         for (role, content) in inputs {
-            self.add_input(role, content, None, now, out);
+            self.add_input(None, role, content, None, now, out);
         }
         self.start_run(Trigger::Send, now, out);
         self.start_step(now, out);
     }
 
+    /// Something is said. The name that a client gave it is kept, unless another message of the conversation has it.
     pub(super) fn add_input(
         &mut self,
+        message_id: Option<MessageId>,
         role: Role,
         content: String,
         command_id: Option<CommandId>,
         now: Millis,
         out: &mut Out,
     ) {
-        self.emit(Event::InputAdded { message_id: self.name("msg"), role, content, command_id }, now, out);
+        let conversation = &self.fold.conversation;
+        let message_id = message_id.filter(|id| !conversation.has(id));
+        let message_id = message_id.unwrap_or_else(|| self.message_name());
+        self.emit(Event::InputAdded { message_id, role, content, command_id }, now, out);
     }
 
     pub(super) fn start_run(&mut self, trigger: Trigger, now: Millis, out: &mut Out) {
         debug_assert!(self.fold.run.is_none());
         let started = Event::RunStarted {
-            run_id: self.name("run"),
+            run_id: RunId::of(self.next_id()),
             model: self.fold.spec.model.clone(),
             trigger,
             provider: self.upstream.provider.clone(),
@@ -347,7 +359,7 @@ impl State {
             continues: false,
         });
         self.answer = Some(match self.resumed() {
-            None => Answer::new(self.name("msg")),
+            None => Answer::new(self.message_name()),
             Some(resumed) => {
                 resumed.amend(&mut prompt);
                 Answer::resumed(resumed, self.upstream.prefill)
@@ -392,7 +404,8 @@ impl State {
     pub(super) fn fail(&mut self, code: FailureCode, message: String, now: Millis, out: &mut Out) {
         let Some(run) = &self.fold.run else { return };
         let (run_id, partial) = (run.run_id.clone(), run.partial);
-        self.close_run(FinishReason::Error, WithdrawReason::RunFailed, now, out);
+        let approvals = ApprovalOutcome::Cancelled;
+        self.close_run(FinishReason::Error, WithdrawReason::RunFailed, approvals, now, out);
         let usage = self.fold.run.as_ref().and_then(|run| run.usage);
         self.emit(Event::RunFailed { run_id, code, message, partial, usage }, now, out);
         if code != FailureCode::ServerShutdown {
@@ -409,17 +422,42 @@ impl State {
         now: Millis,
         out: &mut Out,
     ) {
+        self.stop_run(command_id, mode, reason, ApprovalOutcome::Cancelled, now, out);
+    }
+
+    /// Ends the running run, if there is one, because what a command says takes its place.
+    pub(super) fn supersede_run(&mut self, command_id: &CommandId, reason: &str, now: Millis, out: &mut Out) {
+        let superseded = ApprovalOutcome::Superseded;
+        self.stop_run(Some(command_id.clone()), CancelMode::Stop, reason.to_owned(), superseded, now, out);
+    }
+
+    fn stop_run(
+        &mut self,
+        command_id: Option<CommandId>,
+        mode: CancelMode,
+        reason: String,
+        approvals: ApprovalOutcome,
+        now: Millis,
+        out: &mut Out,
+    ) {
         let Some(run_id) = self.run_id() else { return };
-        self.close_run(FinishReason::Cancelled, WithdrawReason::RunCancelled, now, out);
+        self.close_run(FinishReason::Cancelled, WithdrawReason::RunCancelled, approvals, now, out);
         let usage = self.fold.run.as_ref().and_then(|run| run.usage);
         self.emit(Event::RunCancelled { run_id, command_id, mode, reason, usage }, now, out);
     }
 
     /// Closes whatever the run has open: the model call, every tool call with its own true reason, every approval, and
     /// every steer that will no longer reach it.
-    fn close_run(&mut self, finish_reason: FinishReason, withdrawn: WithdrawReason, now: Millis, out: &mut Out) {
+    fn close_run(
+        &mut self,
+        finish_reason: FinishReason,
+        withdrawn: WithdrawReason,
+        approvals: ApprovalOutcome,
+        now: Millis,
+        out: &mut Out,
+    ) {
         self.cut_step(finish_reason, now, out);
-        self.close_calls(now, out);
+        self.close_calls(approvals, now, out);
         self.tool_ends_at.clear();
         let returned: Vec<_> = self.fold.pending.iter().filter(|pending| pending.is_steer()).cloned().collect();
         for pending in returned {
@@ -452,7 +490,7 @@ impl State {
             CommandKind::Steer => Trigger::Steer,
             _ => Trigger::Send,
         };
-        self.add_input(Role::User, next.content, Some(next.command_id.clone()), now, out);
+        self.add_input(None, Role::User, next.content, Some(next.command_id.clone()), now, out);
         self.start_run(trigger, now, out);
         self.applied(next.command_id, next.kind, next.by, next.digest, now, out);
         self.start_step(now, out);

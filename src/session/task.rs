@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     CANCEL_LANE_REQUESTS, Handle, MAILBOX_REQUESTS, Request, Shared, SnapshotJson,
-    fold::Fold,
+    fold::{Fold, NewestRun},
     state::{Effect, Input, Limits, Out, Reply, Stamped, State, Ticket, Upstream},
     view::SessionState,
 };
@@ -87,6 +87,7 @@ pub struct Task {
 enum Held {
     Effect(Effect),
     Snapshot(oneshot::Sender<SnapshotJson>, SnapshotJson),
+    NewestRun(oneshot::Sender<Option<NewestRun>>, Option<NewestRun>),
 }
 
 struct InFlight {
@@ -114,7 +115,7 @@ impl Task {
     pub fn create(
         key: SessionKey,
         created: Stamped,
-        inputs: Vec<(crate::event::Role, String)>,
+        inputs: Vec<(crate::spec::Role, String)>,
         upstream: Upstream,
         limits: Limits,
         world: World,
@@ -338,6 +339,7 @@ impl Task {
         for held in batch.then {
             match held {
                 Held::Snapshot(reply, snapshot) => drop(reply.send(snapshot)),
+                Held::NewestRun(reply, run) => drop(reply.send(run)),
                 Held::Effect(effect) => self.perform(effect).await,
             }
         }
@@ -396,6 +398,9 @@ impl Task {
             }
             Request::Snapshot { reply } => {
                 self.held.push_back(Held::Snapshot(reply, SnapshotJson::of(&self.state.fold)));
+            }
+            Request::NewestRun { reply } => {
+                self.held.push_back(Held::NewestRun(reply, self.state.fold.newest_run()));
             }
             Request::Delete { reply } => {
                 self.deleted = Some(reply);

@@ -10,10 +10,10 @@ use super::{
 use crate::{
     command::Receipt,
     env::Millis,
-    event::{Block, Durability, Role, ToolFailure, Trigger, Usage},
+    event::{Block, Durability, ToolFailure, Trigger, Usage},
     id::{ApprovalId, CallId, EventId, MessageId, RunId, SessionId},
     provider::Outcome,
-    spec::Executor,
+    spec::{Executor, Role},
 };
 
 /// What a session is doing.

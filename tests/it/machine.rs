@@ -80,7 +80,7 @@ fn r5_r7_r8_r9_r10_hold_after_each_of_a_million_random_steps() {
 }
 
 /// What a million random steps come across: every event, and every reason that a machine alone can give.
-const MUST_SEE: [&str; 64] = [
+const MUST_SEE: [&str; 68] = [
     "session.near_limit",
     "run.recovered",
     "Prefill",
@@ -105,6 +105,8 @@ const MUST_SEE: [&str; 64] = [
     "tool_call.ready",
     "approval.requested",
     "approval.resolved",
+    "history.rewound",
+    "history.diverged",
     "tool.started",
     "tool.completed",
     "tool.failed",
@@ -118,6 +120,8 @@ const MUST_SEE: [&str; 64] = [
     "rollback",
     "Approved",
     "Denied",
+    "Superseded",
+    "Regenerate",
     "TimedOut",
     "Cancelled",
     "DeniedByUser",

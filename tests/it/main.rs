@@ -9,6 +9,7 @@ mod basics;
 mod bounds;
 mod cancel;
 mod chat;
+mod chats;
 mod commands;
 mod disk;
 mod examples;

@@ -5,12 +5,13 @@
 
 use serde_json::json;
 use steerage::{
-    event::{Event, FailureCode, FinishReason, RecoveryMode, Role, ToolFailure},
+    event::{Event, FailureCode, FinishReason, RecoveryMode, ToolFailure},
     provider::{Delta, Message, Prefill, Prompt, Retry},
     session::{
         conversation::CallState,
         state::{Input, Limits, OnCrash},
     },
+    spec::Role,
 };
 
 use self::life::Life;

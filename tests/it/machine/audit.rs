@@ -10,7 +10,7 @@ use steerage::{
     command::{CancelMode, CommandKind, Status, SteerWhen},
     digest::digest,
     event::{
-        ApprovalOutcome, Block, Event, FailureCode, FinishReason, Record, RecoveryMode, Role, SessionLimit, ToolFailure,
+        ApprovalOutcome, Block, Event, FailureCode, FinishReason, Record, RecoveryMode, SessionLimit, ToolFailure,
     },
     frame::Encoder,
     id::{ApprovalId, CallId, CommandId, Epoch, MessageId, RunId},
@@ -18,7 +18,7 @@ use steerage::{
         fold::Fold,
         state::{RECOVERIES_MAX, Stamped},
     },
-    spec::{Executor, ToolSpec},
+    spec::{Executor, Role, ToolSpec},
 };
 
 mod judge;
@@ -239,7 +239,18 @@ impl Audit {
                 self.said.push(Said { id, role, text, calls: Vec::new(), rolled_back: false });
                 self.last_input = command_id.clone().map(|id| (id, content.clone()));
             }
-            Event::RunStarted { run_id, .. } => {
+            Event::HistoryRewound { message_ids, .. } => {
+                assert!(self.run.is_none(), "nothing is taken from under a run");
+                let mut here: Vec<_> = self.said.iter_mut().filter(|said| !said.rolled_back).collect();
+                let first = here.len().checked_sub(message_ids.len()).expect("they were in the context");
+                assert!(here[first..].iter().map(|said| &said.id).eq(message_ids), "the end of the context, in order");
+                here[first..].iter_mut().for_each(|said| said.rolled_back = true);
+            }
+            Event::HistoryDiverged { ignored, absent, .. } => {
+                assert!(self.run.is_none() && (!ignored.is_empty() || *absent > 0), "told for a reason");
+            }
+            Event::RunStarted { run_id, trigger, .. } => {
+                self.saw(&format!("{trigger:?}"));
                 assert!(self.run.is_none(), "one run at a time");
                 assert!(!self.ended.contains(run_id), "a run begins once");
                 self.run_begins = self.unanswered.take().unwrap_or(self.said.len());

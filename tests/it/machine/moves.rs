@@ -6,13 +6,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use steerage::{
     command::{
-        ApprovalScope, Approve, Cancel, CancelMode, Command, Deny, IfIdle, IfRunning, Send, Steer, SteerWhen,
-        ToolResult, Withdraw,
+        ApprovalScope, Approve, Cancel, CancelMode, Command, Deny, IfIdle, IfRunning, Regenerate, Said, Send, Steer,
+        SteerWhen, ToolResult, Withdraw,
     },
-    event::{FailureCode, FinishReason, Role, Usage},
-    id::{ApprovalId, CallId, CommandId},
+    event::{FailureCode, FinishReason, Usage},
+    id::{ApprovalId, CallId, CommandId, MessageId},
     provider::{Delta, ProviderError, Retry},
     session::state::Input,
+    spec::Role,
 };
 
 use super::world::{TOOLS, World};
@@ -63,7 +64,10 @@ impl World {
             170..187 => {
                 let if_running = of(&[IfRunning::Queue, IfRunning::Steer, IfRunning::Cancel, IfRunning::Reject], b);
                 let (command_id, content) = (self.command_id(a), self.words());
-                self.command(Command::Send(Send { command_id, content, if_running }));
+                let placed = matches!(if_running, IfRunning::Cancel | IfRunning::Reject);
+                let message_id = Some(self.message(c)).filter(|_| placed && c & 1 == 1);
+                let history = Some(self.history(c / 4)).filter(|_| placed && c & 2 == 2);
+                self.command(Command::Send(Send { command_id, content, if_running, message_id, history }));
             }
             187..205 => {
                 let arguments = of(&[None, None, Some(json!({"n": 7})), Some(json!({"n": "x"}))], c >> 1);
@@ -92,7 +96,13 @@ impl World {
                 let target = target.unwrap_or_else(|| "unheard-of".parse().expect("an id"));
                 self.command(Command::Withdraw(Withdraw { command_id, target }));
             }
-            228..233 => {
+            228..231 => {
+                let command_id = self.command_id(a);
+                let message_id = Some(self.message(c)).filter(|_| b & 3 == 1);
+                let history = Some(self.history(c)).filter(|_| b & 3 == 2);
+                self.command(Command::Regenerate(Regenerate { command_id, message_id, history }));
+            }
+            231..233 => {
                 if let Some(again) = (!self.given.is_empty()).then(|| of(&self.given, a)) {
                     self.command(again);
                 }
@@ -145,6 +155,45 @@ impl World {
             pick => format!("c{pick}"),
         };
         Some(name.parse().expect("an id"))
+    }
+
+    /// A message of the conversation, or a new one.
+    fn message(&self, pick: u8) -> MessageId {
+        let messages = &self.state.fold.conversation.messages;
+        match pick {
+            0..200 if !messages.is_empty() => of(messages, pick).message_id,
+            pick => format!("u{pick}").parse().expect("an id"),
+        }
+    }
+
+    /// A conversation as a client may have it: cut, with something left out, said otherwise, or of its own.
+    fn history(&self, pick: u8) -> Vec<Said> {
+        let messages = self.state.fold.conversation.messages.iter().filter(|message| !message.rolled_back);
+        let mut history: Vec<Said> = messages
+            .map(|message| {
+                let message_id = match &message.run_id {
+                    Some(run_id) if pick & 8 == 8 => run_id.as_str().parse().expect("an id"),
+                    _ => message.message_id.clone(),
+                };
+                Said { message_id, role: message.role, content: message.text() }
+            })
+            .collect();
+        history.truncate(history.len().saturating_sub(usize::from(pick % 4)));
+        if pick & 16 == 16 && history.len() > 1 {
+            history.remove(0);
+        }
+        if pick & 32 == 32
+            && let Some(said) = history.first_mut()
+        {
+            said.content.push_str(" or not");
+        }
+        let own = |n: u8| Said {
+            message_id: format!("own{}", u16::from(pick) + u16::from(n)).parse().expect("an id"),
+            role: if n.is_multiple_of(2) { Role::User } else { Role::Assistant },
+            content: format!("of my own {n}"),
+        };
+        history.extend((0..(pick / 64) % 3).map(own));
+        history
     }
 
     fn approval(&self, pick: u8) -> ApprovalId {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use steerage::{
     command::{self, ApprovalScope, CancelMode, Command, CommandKind, IfIdle, IfRunning, Reason, SteerWhen},
     event::{
-        ApprovalOutcome, CloseReason, Durability, Event, FailureCode, FinishReason, RecoveryMode, Role, SessionLimit,
+        ApprovalOutcome, CloseReason, Durability, Event, FailureCode, FinishReason, RecoveryMode, SessionLimit,
         ToolFailure, Trigger, WithdrawReason,
     },
     log::CursorLost,
@@ -19,7 +19,7 @@ use steerage::{
         conversation::{CallState, MessageStatus},
         view::SessionState,
     },
-    spec::{ApprovalPolicy, Executor, OnDisconnect, ToolSpec},
+    spec::{ApprovalPolicy, Executor, OnDisconnect, Role, ToolSpec},
 };
 
 use super::{document, strings};

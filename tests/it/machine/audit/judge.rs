@@ -2,9 +2,10 @@
 
 use steerage::{
     digest::digest,
-    event::{RecoveryMode, Role},
+    event::RecoveryMode,
     id::CallId,
     provider::{Message, Prompt},
+    spec::Role,
     tool::ToolCall,
 };
 

@@ -1,0 +1,236 @@
+//! What an AI SDK client asks for: its messages, read leniently, and what they mean for a session.
+//!
+//! Clients of three major versions send parts of many kinds, and applications add keys of their own. What is not needed
+//! is passed over; what would be lost without a word (a file) is refused.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    command::Said,
+    id::{InvalidId, MessageId},
+    spec::Role,
+};
+
+/// The body of a `POST`, and the part of a WebSocket `send` that is the same.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Submission {
+    /// The chat.
+    pub id: Option<String>,
+    /// The whole history.
+    pub messages: Option<Vec<UiMessage>>,
+    /// The last message alone: what the SDK's page on persistence recommends.
+    pub message: Option<UiMessage>,
+    /// What the user did.
+    #[serde(default)]
+    pub trigger: Trigger,
+    /// The message that it was done to.
+    pub message_id: Option<String>,
+}
+
+/// What the user did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trigger {
+    /// Said something, edited what was said, or answered what the last message asked.
+    #[default]
+    SubmitMessage,
+    /// Asked for another answer.
+    RegenerateMessage,
+}
+
+/// A message as the SDK keeps it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct UiMessage {
+    id: Option<String>,
+    role: Role,
+    #[serde(default)]
+    parts: Vec<UiPart>,
+}
+
+/// A part of one. Fields that a kind of part does not have are absent.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct UiPart {
+    #[serde(rename = "type")]
+    kind: String,
+    text: Option<String>,
+    state: Option<String>,
+    tool_call_id: Option<String>,
+    output: Option<Value>,
+    error_text: Option<String>,
+    approval: Option<UiApproval>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct UiApproval {
+    id: String,
+    approved: Option<bool>,
+    reason: Option<String>,
+}
+
+/// What a submission means.
+#[derive(Debug, PartialEq)]
+pub enum Intent {
+    /// Something new is said, or something old anew.
+    Say {
+        /// What.
+        content: String,
+        /// Its name at the client.
+        message_id: Option<MessageId>,
+        /// What the client has before it; `None` where it sent the message alone.
+        history: Option<Vec<Said>>,
+        /// Whether the client named the message as one that it says anew.
+        anew: bool,
+    },
+    /// Another answer.
+    Regenerate {
+        /// What is answered, or answered again; `None` for the newest, or where the history says it.
+        message_id: Option<MessageId>,
+        /// What the client has, up to the question.
+        history: Option<Vec<Said>>,
+    },
+    /// Answers to what the last message asked of the client.
+    FollowUp {
+        /// That message.
+        message_id: String,
+        /// Every call of its last step.
+        calls: Vec<String>,
+        /// What the client says to them.
+        answers: Vec<ClientAnswer>,
+    },
+}
+
+/// What a client says to one call.
+#[derive(Debug, PartialEq)]
+pub enum ClientAnswer {
+    /// To a request for approval.
+    Decision {
+        /// Which.
+        approval_id: String,
+        /// Yes or no.
+        approved: bool,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// What its tool gave.
+    Output {
+        /// Of which call.
+        call_id: String,
+        /// What, or why there is nothing.
+        result: Result<Value, String>,
+    },
+}
+
+/// Why a submission cannot be understood, in words for a user.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSubmission {
+    /// There is no message where one is due.
+    #[error("there is no message; send messages, or message")]
+    NoMessage,
+    /// A message says nothing.
+    #[error("the message has no text")]
+    NoText,
+    /// A file would be lost.
+    #[error("files are not supported here yet; send text")]
+    File,
+    /// A message's id is not one.
+    #[error("a message's id: {0}")]
+    Id(#[from] InvalidId),
+}
+
+impl Submission {
+    /// What it means.
+    pub fn intent(self) -> Result<Intent, InvalidSubmission> {
+        let Self { messages, message, trigger, message_id, .. } = self;
+        if trigger == Trigger::RegenerateMessage {
+            return regenerate(messages, message, message_id.as_deref());
+        }
+        let alone = messages.is_none();
+        let mut messages = messages.unwrap_or_else(|| message.into_iter().collect());
+        let named = |m: &UiMessage| m.role == Role::Assistant && m.id.is_some() && m.id == message_id;
+        let last = messages.last().ok_or(InvalidSubmission::NoMessage)?;
+        let answered = messages.iter().rfind(|m| named(m)).or(Some(last).filter(|m| m.role == Role::Assistant));
+        if let Some(answered) = answered {
+            return Ok(answered.follow_up());
+        }
+        let said = messages.pop().ok_or(InvalidSubmission::NoMessage)?;
+        let content = said.said()?;
+        if content.trim().is_empty() {
+            return Err(InvalidSubmission::NoText);
+        }
+        let anew = message_id.is_some() && said.id == message_id;
+        let message_id = said.id.as_deref().map(str::parse).transpose()?;
+        let history = if alone { None } else { Some(history(messages)?) };
+        Ok(Intent::Say { content, message_id, history, anew })
+    }
+}
+
+fn regenerate(
+    messages: Option<Vec<UiMessage>>,
+    message: Option<UiMessage>,
+    message_id: Option<&str>,
+) -> Result<Intent, InvalidSubmission> {
+    if let Some(mut messages) = messages {
+        // The SDK cuts the answer off; a client of its own making may have left it.
+        let uncut =
+            |m: &&UiMessage| m.role == Role::Assistant && (message_id.is_none() || m.id.as_deref() == message_id);
+        if messages.last().filter(uncut).is_some() {
+            messages.pop();
+        }
+        return Ok(Intent::Regenerate { message_id: None, history: Some(history(messages)?) });
+    }
+    let id = message_id.or(message.as_ref().and_then(|m| m.id.as_deref()));
+    Ok(Intent::Regenerate { message_id: id.map(str::parse).transpose()?, history: None })
+}
+
+fn history(messages: Vec<UiMessage>) -> Result<Vec<Said>, InvalidSubmission> {
+    let said = |message: UiMessage| {
+        let id = message.id.as_deref().unwrap_or_default();
+        Ok(Said { message_id: id.parse()?, role: message.role, content: message.said()? })
+    };
+    messages.into_iter().map(said).collect()
+}
+
+impl UiMessage {
+    /// What it says, as text. An answer's parts are pieces of one text; a person's are paragraphs.
+    fn said(&self) -> Result<String, InvalidSubmission> {
+        if self.role != Role::Assistant && self.parts.iter().any(|part| part.kind == "file") {
+            return Err(InvalidSubmission::File);
+        }
+        let texts = self.parts.iter().filter(|part| part.kind == "text").filter_map(|part| part.text.as_deref());
+        let between = if self.role == Role::Assistant { "" } else { "\n\n" };
+        Ok(texts.collect::<Vec<_>>().join(between))
+    }
+
+    /// The calls of its last step, and what the client says to them. Earlier steps were over before it was asked.
+    fn follow_up(&self) -> Intent {
+        let last_step = self.parts.iter().rposition(|part| part.kind == "step-start").map_or(0, |at| at + 1);
+        let parts = &self.parts[last_step..];
+        let calls = parts.iter().filter_map(|part| part.tool_call_id.clone()).collect();
+        let answers = parts.iter().filter_map(UiPart::answer).collect();
+        Intent::FollowUp { message_id: self.id.clone().unwrap_or_default(), calls, answers }
+    }
+}
+
+impl UiPart {
+    fn answer(&self) -> Option<ClientAnswer> {
+        let call_id = self.tool_call_id.clone()?;
+        match self.state.as_deref()? {
+            "approval-responded" => {
+                let UiApproval { id, approved, reason } = self.approval.clone()?;
+                Some(ClientAnswer::Decision { approval_id: id, approved: approved?, reason })
+            }
+            "output-available" => {
+                let result = Ok(self.output.clone().unwrap_or_default());
+                Some(ClientAnswer::Output { call_id, result })
+            }
+            "output-error" => {
+                let result = Err(self.error_text.clone().unwrap_or_default());
+                Some(ClientAnswer::Output { call_id, result })
+            }
+            _ => None,
+        }
+    }
+}

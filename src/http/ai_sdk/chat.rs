@@ -1,0 +1,80 @@
+//! Names: which session a chat is, and which response a turn is.
+
+use std::fmt;
+
+use crate::{
+    digest::text_digest,
+    id::{EventId, SessionId, SessionKey, Tenant},
+};
+
+/// The session that a chat id names.
+pub(super) struct Chat {
+    pub(super) key: SessionKey,
+    /// The turn, where the id was that of one.
+    pub(super) turn: Option<EventId>,
+}
+
+impl Chat {
+    /// A chat id is the session's id where it can be one. Any other text has a session of its own all the same:
+    /// `chat-` and the first half of its SHA-256, so that a back end can name it, too. The id of a turn names the session of the turn.
+    pub(super) fn named(id: &str) -> Self {
+        if let Some(TurnId { session, event }) = TurnId::parse(id) {
+            return Self { key: key(session), turn: Some(event) };
+        }
+        let session = id
+            .parse()
+            .unwrap_or_else(|_| format!("chat-{}", text_digest(id)).parse().expect("a fingerprint is a session id"));
+        Self { key: key(session), turn: None }
+    }
+}
+
+pub(super) fn key(session: SessionId) -> SessionKey {
+    SessionKey { tenant: Tenant::default(), session }
+}
+
+/// One response, `{session}~{its first event}`: what a client comes back with that counts chunks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TurnId {
+    pub(super) session: SessionId,
+    pub(super) event: EventId,
+}
+
+impl TurnId {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (session, event) = text.split_once('~')?;
+        Some(Self { session: session.parse().ok()?, event: event.parse().ok()? })
+    }
+}
+
+impl fmt::Display for TurnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}~{}", self.session, self.event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_names_one_session_and_only_one() {
+        let session = |id: &str| Chat::named(id).key.session.to_string();
+        assert_eq!(session("k3J9-x_1.2"), "k3J9-x_1.2");
+        // printf %s 'a b' | sha256sum
+        assert_eq!(session("a b"), "chat-c8687a08aa5d6ed2044328fa6a697ab8");
+        let long = "x".repeat(65);
+        let odd = ["", ".", "..", "a b", "a/b", "é", "a~b", long.as_str(), "chat:1"];
+        let names: std::collections::HashSet<_> = odd.iter().map(|id| session(id)).collect();
+        assert_eq!(names.len(), odd.len());
+        assert!(names.iter().all(|name| name.starts_with("chat-") && name.len() == 37), "{names:?}");
+    }
+
+    #[test]
+    fn a_turn_names_its_session_and_its_place() {
+        let chat = Chat::named("s1~k7q2mx.42");
+        assert_eq!((chat.key.session.as_str(), chat.turn), ("s1", Some("k7q2mx.42".parse().unwrap())));
+        let turn = TurnId::parse("s1~k7q2mx.42").unwrap();
+        assert_eq!(turn.to_string(), "s1~k7q2mx.42");
+        assert_eq!(TurnId::parse("s1~k7q2mx.042"), None);
+    }
+}

@@ -1,0 +1,273 @@
+//! A run played as the chunks of one response: from its start, or from where it waited for the client.
+//!
+//! A response ends where the client has to act: at the end of the run, and where every open call waits for an approval or
+//! for a client's tool. A client that is still being sent something sends nothing itself.
+
+use std::pin::pin;
+
+use async_stream::stream;
+use futures_util::Stream;
+use tokio::time::{Instant, sleep};
+
+use super::{App, Handle, NewestRun, Options, PLAYED_AFTER_END_MS, Problem, SessionSpec, chat};
+use crate::{
+    dialect::ai_sdk::{Chunks, Turn},
+    event::{Event, Record},
+    frame::Frame,
+    http::events::{HEARTBEAT_EVERY, WRITE_BYTES_MAX},
+    id::{CallId, RunId, Seq},
+    session::Reader,
+    store::StoreError,
+};
+
+/// What a response consists of.
+pub(super) enum Piece {
+    /// The first bytes: a comment, so that proxies let go of the headers.
+    Opening,
+    /// Chunks that were ready together.
+    Chunks(Chunks),
+    /// Nothing came for a while.
+    Silence,
+    /// The end, in order.
+    End,
+    /// This connection cannot go on, and the run does: the client has to come back.
+    Broken,
+}
+
+/// A response that has not begun.
+pub(super) struct Played {
+    handle: Handle,
+    reader: Reader,
+    turn: Turn,
+    /// What comes before the next frame's.
+    chunks: Chunks,
+    /// Position of the run's first event, and of the response's.
+    run: Seq,
+    first: Seq,
+    options: Options,
+}
+
+/// The frame at `seq`. `None` where the log does not have it.
+async fn frame_at(handle: &Handle, seq: Seq) -> Result<Option<Frame>, StoreError> {
+    let before = Seq(seq.0.saturating_sub(1));
+    let frames = handle.reader(before).ready(1).await?;
+    Ok(frames.and_then(|frames| frames.into_iter().next()))
+}
+
+/// The event at `seq`.
+pub(super) async fn event_at(handle: &Handle, seq: Seq) -> Result<Option<Event>, Problem> {
+    let frame = frame_at(handle, seq).await?;
+    Ok(frame.and_then(|frame| Record::decode(&frame.json()).ok()).map(|record| record.event))
+}
+
+/// What the session was created as.
+pub(super) async fn spec(handle: &Handle) -> Result<SessionSpec, Problem> {
+    match event_at(handle, Seq(1)).await? {
+        Some(Event::SessionCreated { spec, .. }) => Ok(*spec),
+        _ => Err(Problem::no_session()),
+    }
+}
+
+/// The newest run of a chat, or the run of a turn, if there is something to be played. `None` where there is no such
+/// chat, where nothing ran, and where everything ended a while ago; with `ended`, what ended is played at any time.
+pub(super) async fn newest(app: &App, id: &str, options: Options, ended: bool) -> Result<Option<Played>, Problem> {
+    let chat = chat::Chat::named(id);
+    let Some(handle) = app.find(&chat.key).await? else { return Ok(None) };
+    if let Some(event) = chat.turn {
+        let Ok(at) = handle.locate(event) else { return Ok(None) };
+        return Played::turn(handle, at, options).await;
+    }
+    let Some(NewestRun { first, ended_at, .. }) = handle.newest_run().await? else { return Ok(None) };
+    let over = ended_at.is_some_and(|at| app.env.now().0.saturating_sub(at.0) > PLAYED_AFTER_END_MS);
+    if over && !ended {
+        return Ok(None);
+    }
+    Ok(Some(Played::run(handle, first, options).await?))
+}
+
+impl Played {
+    /// The run whose first event is at `run`, from its start.
+    pub(super) async fn run(handle: Handle, run: Seq, options: Options) -> Result<Self, Problem> {
+        let mut turn = Turn::new(options);
+        let mut chunks = Chunks::new();
+        if let Some(created) = frame_at(&handle, Seq(1)).await? {
+            turn.push(&created, &mut chunks).map_err(unreadable)?;
+        }
+        let reader = handle.reader(Seq(run.0.saturating_sub(1)));
+        Ok(Self { handle, reader, turn, chunks, run, first: run, options })
+    }
+
+    /// The run from the first moment at which it waited for one of these calls, and the calls that it waits for now.
+    /// `None` where it never did.
+    pub(super) async fn after_pause(
+        handle: Handle,
+        run: Seq,
+        calls: &[String],
+        options: Options,
+    ) -> Result<Option<(Self, Vec<CallId>)>, Problem> {
+        let asked = |turn: &Turn| turn.waiting().any(|id| calls.iter().any(|call| call == id.as_str()));
+        let mut scout = Self::run(handle.clone(), run, options).await?;
+        let mut paused_at = None;
+        while let Some(frames) = scout.ready().await? {
+            for frame in frames {
+                scout.turn.push(&frame, &mut scout.chunks).map_err(unreadable)?;
+                scout.chunks.clear();
+                if paused_at.is_none() && asked(&scout.turn) {
+                    paused_at = Some(frame.seq());
+                }
+            }
+        }
+        let Some(paused_at) = paused_at else { return Ok(None) };
+        let waiting = scout.turn.waiting().cloned().collect();
+        let played = Self::run(handle, run, options).await?.continued(paused_at).await?;
+        Ok(played.map(|played| (played, waiting)))
+    }
+
+    /// What can be read now. `None` at the tail.
+    async fn ready(&mut self) -> Result<Option<Vec<Frame>>, Problem> {
+        Ok(self.reader.ready(WRITE_BYTES_MAX).await?.filter(|frames| !frames.is_empty()))
+    }
+
+    /// The response whose first event is at `at`.
+    async fn turn(handle: Handle, at: Seq, options: Options) -> Result<Option<Self>, Problem> {
+        if let Some(Event::RunStarted { .. }) = event_at(&handle, at).await? {
+            return Self::run(handle, at, options).await.map(Some);
+        }
+        let Some(NewestRun { first, .. }) = handle.newest_run().await?.filter(|run| run.first < at) else {
+            return Ok(None);
+        };
+        Self::run(handle, first, options).await?.continued(Seq(at.0 - 1)).await
+    }
+
+    /// Passes over everything up to `before`: the response continues behind it.
+    async fn continued(mut self, before: Seq) -> Result<Option<Self>, Problem> {
+        while let Some(frames) = self.ready().await? {
+            for frame in frames {
+                self.turn.push(&frame, &mut self.chunks).map_err(unreadable)?;
+                self.chunks.clear();
+                if frame.seq() == before {
+                    self.turn.restart(&mut self.chunks);
+                    self.first = before.next();
+                    self.reader = self.handle.reader(before);
+                    return Ok(Some(self));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many chunks there are now.
+    pub(super) async fn count(&self) -> Result<usize, Problem> {
+        let again = Self::run(self.handle.clone(), self.run, self.options).await?;
+        let again = match self.first == self.run {
+            true => Some(again),
+            false => again.continued(Seq(self.first.0 - 1)).await?,
+        };
+        let Some(mut again) = again else { return Ok(0) };
+        while let Some(frames) = again.ready().await? {
+            for frame in frames {
+                again.turn.push(&frame, &mut again.chunks).map_err(unreadable)?;
+            }
+        }
+        if again.turn.waits() {
+            again.turn.pause(&mut again.chunks);
+        }
+        Ok(again.chunks.len())
+    }
+
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// The run that is played.
+    pub(super) fn run_id(&self) -> RunId {
+        RunId::of(self.handle.event_id(self.run).expect("a run begins at an event"))
+    }
+
+    /// The name that a client can come back to it with.
+    pub(super) fn turn_id(&self) -> chat::TurnId {
+        let event = self.handle.event_id(self.first).expect("a response begins at an event");
+        chat::TurnId { session: self.handle.key().session.clone(), event }
+    }
+
+    /// Plays it, without the first `skip` chunks.
+    pub(super) fn play(self, app: &App, mut skip: usize) -> impl Stream<Item = Piece> + Send + 'static {
+        // A token of its own: thousands of readers on one would share one lock.
+        let stopping = app.stopping.child_token();
+        let Self { handle, mut reader, mut turn, mut chunks, .. } = self;
+        stream! {
+            yield Piece::Opening;
+            let mut stopped = pin!(stopping.cancelled());
+            let mut heartbeat = pin!(sleep(HEARTBEAT_EVERY));
+            let mut last_write = Instant::now();
+            loop {
+                // A client that is still being sent something sends nothing itself, so nothing would ever come.
+                let waits = turn.waits() && handle.tail() == reader.cursor();
+                if waits {
+                    turn.pause(&mut chunks);
+                }
+                let ready = std::mem::take(&mut chunks).without_first(&mut skip);
+                if !ready.is_empty() {
+                    last_write = Instant::now();
+                    yield Piece::Chunks(ready);
+                }
+                if waits || turn.is_over() {
+                    yield Piece::End;
+                    return;
+                }
+                // Events first: what is in the log goes out before the connection is broken off.
+                tokio::select! {
+                    biased;
+                    frames = reader.next(WRITE_BYTES_MAX) => {
+                        if !take(&handle, frames, &mut turn, &mut chunks) {
+                            yield Piece::Broken;
+                            return;
+                        }
+                    }
+                    () = stopped.as_mut() => {
+                        yield Piece::Broken;
+                        return;
+                    }
+                    () = heartbeat.as_mut() => {
+                        let due = last_write + HEARTBEAT_EVERY;
+                        if Instant::now() >= due {
+                            last_write = Instant::now();
+                            yield Piece::Silence;
+                        }
+                        heartbeat.as_mut().reset(last_write + HEARTBEAT_EVERY);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Takes what was read into the turn. Tells whether the response can go on.
+fn take(handle: &Handle, frames: Result<Option<Vec<Frame>>, StoreError>, turn: &mut Turn, chunks: &mut Chunks) -> bool {
+    let gone_wrong = |error: &dyn std::fmt::Display| {
+        tracing::error!(session = %handle.key(), %error, "a reader could not go on");
+    };
+    match frames {
+        Ok(Some(frames)) => frames.iter().all(|frame| match turn.push(frame, chunks) {
+            Ok(()) => true,
+            Err(error) => {
+                gone_wrong(&error);
+                false
+            }
+        }),
+        // The store takes nothing more, and this is the last that there is.
+        Ok(None) => match handle.failure() {
+            Some(_) => turn.fail("the server cannot store what happens; try again later", chunks).is_ok(),
+            None => false,
+        },
+        Err(error) => {
+            gone_wrong(&error);
+            false
+        }
+    }
+}
+
+fn unreadable(error: serde_json::Error) -> Problem {
+    tracing::error!(%error, "an event of the log is not readable");
+    Problem::new("internal", "this session is damaged")
+}

@@ -1,0 +1,330 @@
+//! `GET /v1/ai-sdk/chat/ws`: the SDK's WebSocket transport. Requests of one socket go on side by side, each under the name
+//! that the client gave it.
+//!
+//! Here a Stop is a message and a lost socket is none, so this is the transport over which the SDK's own `stop()` stops.
+//! Reading and writing go on side by side: a client that reads slowly can still press Stop.
+
+use std::{
+    collections::HashMap,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    extract::{
+        State,
+        ws::{CloseFrame, Message, Utf8Bytes, WebSocket},
+    },
+    response::Response,
+};
+use futures_util::{
+    SinkExt as _, Stream, StreamExt as _,
+    stream::{FuturesUnordered, SelectAll, SplitStream},
+};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use super::{
+    App, Asked, CREATE_BYTES_MAX, Options, Plain, extract,
+    play::{self, Piece, Played},
+    stop_run, submit, wire, wishes,
+};
+use crate::{
+    dialect::ai_sdk::{Chunks, request::Submission},
+    http::ws::{Ending, PING_EVERY, SEND_MAX, SILENCE_MAX, Sink, broken, close, send, upgraded},
+    id::RunId,
+    session::Handle,
+};
+
+/// Requests of one socket that go on at the same time; more are refused. A page has few chats open at once.
+const REQUESTS_MAX: usize = 32;
+
+/// What a client sends.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+enum Frame {
+    Send(Posted),
+    Resume(Resume),
+    Abort(Abort),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Posted {
+    request_id: String,
+    #[serde(flatten)]
+    submission: Submission,
+    /// What the application adds: what a chat is to be when it is created.
+    #[serde(default)]
+    body: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Resume {
+    request_id: String,
+    id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Abort {
+    request_id: String,
+}
+
+/// The requests of a socket that go on.
+#[derive(Clone, Default)]
+struct Active(Arc<Mutex<Requests>>);
+
+#[derive(Default)]
+struct Requests {
+    by_name: HashMap<String, Request>,
+    /// How many there have been: a client may use a name again.
+    count: u64,
+}
+
+struct Request {
+    number: u64,
+    /// What it plays; `None` while there is nothing yet.
+    run: Option<(Handle, RunId)>,
+}
+
+impl Active {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Requests> {
+        self.0.lock().expect("no panic while the requests are held")
+    }
+
+    /// Notes a request. `None` when there are too many, or one of that name.
+    fn begin(&self, name: &str) -> Option<u64> {
+        let mut requests = self.lock();
+        if requests.by_name.len() >= REQUESTS_MAX || requests.by_name.contains_key(name) {
+            return None;
+        }
+        requests.count += 1;
+        let number = requests.count;
+        requests.by_name.insert(name.to_owned(), Request { number, run: None });
+        Some(number)
+    }
+
+    /// Notes what a request plays. `false` when its client has stopped it meanwhile.
+    fn plays(&self, asked: &Asking, run: (Handle, RunId)) -> bool {
+        match self.lock().by_name.get_mut(&asked.name) {
+            Some(request) if request.number == asked.number => {
+                request.run = Some(run);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn goes_on(&self, asked: &Asking) -> bool {
+        self.lock().by_name.get(&asked.name).is_some_and(|request| request.number == asked.number)
+    }
+
+    /// The request is over, or stopped. Gives what it played.
+    fn end(&self, name: &str) -> Option<(Handle, RunId)> {
+        self.lock().by_name.remove(name)?.run
+    }
+}
+
+/// A request, among those of its socket.
+#[derive(Clone)]
+struct Asking {
+    name: String,
+    number: u64,
+}
+
+/// What the writing side is told.
+enum Told {
+    /// A message, as it is.
+    Message(String),
+    /// A response begins; with `start` when it was asked for by a resume.
+    Play(Asking, Box<Played>, bool),
+}
+
+/// One response on its way.
+type Playing = Pin<Box<dyn Stream<Item = (Asking, Piece)> + Send>>;
+
+/// The handler.
+pub(in crate::http) async fn upgrade(
+    State(app): State<App>,
+    asked: Asked,
+    request: axum::extract::Request,
+) -> Result<Response, Plain> {
+    let options = wishes(asked)?.options()?;
+    let tracker = app.tracker.clone();
+    let upgrade = upgraded(request, &app, CREATE_BYTES_MAX).await?;
+    Ok(upgrade.on_upgrade(move |socket| tracker.track_future(serve(app, options, socket))))
+}
+
+async fn serve(app: App, options: Options, socket: WebSocket) {
+    let (mut sink, stream) = socket.split();
+    let (tell, told) = mpsc::channel(REQUESTS_MAX);
+    let active = Active::default();
+    let reading = read(&app, options, stream, &active, tell);
+    let writing = write(&app, &mut sink, &active, told);
+    let code = tokio::select! {
+        biased;
+        code = reading => code,
+        code = writing => code,
+    };
+    if let Some((code, reason)) = code {
+        let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+        let _gone = timeout(SEND_MAX, sink.send(Message::Close(Some(frame)))).await;
+    }
+}
+
+/// Takes requests in. Each is worked at in a task of its own, which goes on when the socket is lost.
+async fn read(
+    app: &App,
+    options: Options,
+    mut stream: SplitStream<WebSocket>,
+    active: &Active,
+    tell: mpsc::Sender<Told>,
+) -> Ending {
+    let mut working = FuturesUnordered::new();
+    loop {
+        let message = tokio::select! {
+            biased;
+            Some(told) = working.next(), if !working.is_empty() => {
+                if let Some(told) = told
+                    && tell.send(told).await.is_err()
+                {
+                    return None;
+                }
+                continue;
+            }
+            message = timeout(SILENCE_MAX, stream.next()) => message,
+        };
+        let text = match message {
+            Err(_) => return Some((close::SILENT, "no sign of life")),
+            Ok(None) => return None,
+            Ok(Some(Err(error))) => return broken(error),
+            Ok(Some(Ok(Message::Close(_)))) => return Some((close::NORMAL, "bye")),
+            Ok(Some(Ok(Message::Binary(_)))) => return Some((close::UNSUPPORTED, "requests are JSON text")),
+            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => continue,
+            Ok(Some(Ok(Message::Text(text)))) => text,
+        };
+        // The transport gives up a socket that speaks wrongly; so do we.
+        let Ok(frame) = extract::parse::<Frame>(text.as_bytes()) else {
+            return Some((close::MISTAKES, "not a message of the chat transport"));
+        };
+        let request_id = match &frame {
+            Frame::Abort(abort) => {
+                if let Some((handle, run_id)) = active.end(&abort.request_id) {
+                    app.tracker.spawn(async move { stop_run(&handle, Some(run_id.as_str())).await });
+                }
+                continue;
+            }
+            Frame::Send(Posted { request_id, .. }) | Frame::Resume(Resume { request_id, .. }) => request_id.clone(),
+        };
+        match active.begin(&request_id) {
+            Some(number) => {
+                let asked = Asking { name: request_id, number };
+                working.push(work(app.clone(), options, frame, asked, active.clone()));
+            }
+            None => {
+                let limit = format!("a socket has at most {REQUESTS_MAX} requests at once, each under its own name");
+                if tell.send(Told::Message(wire::Answer::to(&request_id).error(&limit))).await.is_err() {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// Does what a request asks for; gives what its client is to be told. `None` when the client has stopped it meanwhile.
+async fn work(app: App, options: Options, frame: Frame, asked: Asking, active: Active) -> Option<Told> {
+    let resumes = matches!(frame, Frame::Resume(_));
+    let doing = {
+        let app = app.clone();
+        async move {
+            match frame {
+                Frame::Send(Posted { submission, body, .. }) => {
+                    let new = extract::parse(Value::Object(body).to_string().as_bytes())?;
+                    submit::submit(&app, submission, new, options).await.map(Some)
+                }
+                Frame::Resume(Resume { id, .. }) => play::newest(&app, &id, options, false).await,
+                Frame::Abort(_) => Ok(None),
+            }
+        }
+    };
+    let done = app.whole(doing).await;
+    let answer = wire::Answer::to(&asked.name);
+    let message = match done {
+        Ok(Some(played)) => {
+            let (handle, run_id) = (played.handle().clone(), played.run_id());
+            if active.plays(&asked, (handle.clone(), run_id.clone())) {
+                return Some(Told::Play(asked, Box::new(played), resumes));
+            }
+            // Stop was pressed before there was anything to stop.
+            app.tracker.spawn(async move { stop_run(&handle, Some(run_id.as_str())).await });
+            return None;
+        }
+        Ok(None) => answer.no_active(),
+        Err(problem) => answer.error(&problem.detail),
+    };
+    let _plays_nothing = active.end(&asked.name);
+    Some(Told::Message(message))
+}
+
+/// Sends the responses, piece by piece, and the answers that are one message.
+async fn write(app: &App, sink: &mut Sink, active: &Active, mut told: mpsc::Receiver<Told>) -> Ending {
+    let mut playing: SelectAll<Playing> = SelectAll::new();
+    let mut sequences: HashMap<u64, u64> = HashMap::new();
+    let stopping = app.stopping.child_token();
+    let mut stopped = pin!(stopping.cancelled());
+    let mut ping = interval(PING_EVERY);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            Some(told) = told.recv() => match told {
+                Told::Message(message) => send(sink, [text(message)]).await?,
+                Told::Play(asked, played, resumed) => {
+                    if resumed {
+                        send(sink, [text(wire::Answer::to(&asked.name).start())]).await?;
+                    }
+                    playing.push(played.play(app, 0).map(move |piece| (asked.clone(), piece)).boxed());
+                }
+            },
+            Some((asked, piece)) = playing.next(), if !playing.is_empty() => {
+                let answer = wire::Answer::to(&asked.name);
+                match piece {
+                    // Its client has stopped it, and forgotten it.
+                    _ if !active.goes_on(&asked) => drop(sequences.remove(&asked.number)),
+                    Piece::Opening | Piece::Silence => {}
+                    Piece::Chunks(chunks) => {
+                        let messages = numbered(&answer, &chunks, sequences.entry(asked.number).or_default());
+                        send(sink, messages).await?;
+                    }
+                    Piece::End => {
+                        let _has_ended = active.end(&asked.name);
+                        sequences.remove(&asked.number);
+                        send(sink, [text(answer.end())]).await?;
+                    }
+                    // One that has to be resumed: the transport fails its requests with the socket.
+                    Piece::Broken => return Some((close::SERVICE_RESTART, "come back")),
+                }
+            }
+            () = stopped.as_mut() => return Some((close::SERVICE_RESTART, "the server restarts")),
+            _ = ping.tick() => send(sink, [Message::Ping(bytes::Bytes::new())]).await?,
+        }
+    }
+}
+
+fn numbered(answer: &wire::Answer, chunks: &Chunks, from: &mut u64) -> Vec<Message> {
+    let message = |chunk| {
+        let sequence = std::mem::replace(from, *from + 1);
+        text(answer.chunk(sequence, chunk))
+    };
+    chunks.iter().map(message).collect()
+}
+
+fn text(json: String) -> Message {
+    Message::Text(json.into())
+}
