@@ -1,7 +1,7 @@
 // What a team builds today for chats that survive a reload: Node, the AI SDK's `streamText`, `resumable-stream` and
 // Redis, put together as the page "Chatbot Resume Streams" of the AI SDK's documentation does. Where that page leaves a
-// choice, the cheaper one is taken: one pair of Redis connections for all chats and not one for each request, chats in a
-// `Map` and not in a database, and the AI SDK's own way to write to a `node:http` response.
+// choice, the cheaper one is taken: one pair of Redis connections for all chats and not one for each request, and chats
+// in a `Map` and not in a database.
 //
 // It serves `POST /v1/ai-sdk/chat` and `GET /v1/ai-sdk/chat/{id}/stream` until its standard input ends. Redis is its
 // child, so that who measures the process and its children measures the whole stack.
@@ -17,14 +17,16 @@ import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import {
   UI_MESSAGE_STREAM_HEADERS,
   convertToModelMessages,
+  createUIMessageStreamResponse,
   generateId,
-  pipeUIMessageStreamToResponse,
   streamText,
   toUIMessageStream,
 } from 'ai';
 import { createResumableStreamContext } from 'resumable-stream';
 
 const { PORT, UPSTREAM, REDIS_SERVER, REDIS_PORT, REDIS_DIR } = process.env;
+
+const CHAT = '/v1/ai-sdk/chat';
 
 const provider = createOpenAICompatible({ name: 'mock', baseURL: UPSTREAM });
 
@@ -55,7 +57,7 @@ async function listens(port) {
   return connected;
 }
 
-async function post(request, response) {
+async function post(request) {
   // `messages`, as the client sends them unless it is told otherwise.
   const { id, messages, model, params } = JSON.parse(await text(request));
   saveChat({ id, messages, activeStreamId: null });
@@ -64,8 +66,7 @@ async function post(request, response) {
     maxOutputTokens: params?.max_tokens,
     messages: await convertToModelMessages(messages),
   });
-  await pipeUIMessageStreamToResponse({
-    response,
+  return createUIMessageStreamResponse({
     stream: toUIMessageStream({
       stream: result.stream,
       originalMessages: messages,
@@ -80,26 +81,32 @@ async function post(request, response) {
   });
 }
 
-async function resume(id, response) {
+async function resume(id) {
   const active = chats.get(id)?.activeStreamId;
   const stream = active && (await streams.resumeExistingStream(active));
-  if (!stream) return response.writeHead(204).end();
-  response.writeHead(200, UI_MESSAGE_STREAM_HEADERS);
-  Readable.fromWeb(stream).pipe(response);
+  // `resumable-stream` hands out text, a body is made of bytes.
+  const bytes = stream?.pipeThrough(new TextEncoderStream());
+  return bytes ? new Response(bytes, { headers: UI_MESSAGE_STREAM_HEADERS }) : new Response(null, { status: 204 });
 }
 
-const CHAT = '/v1/ai-sdk/chat';
-
-createServer((request, response) => {
+async function answer(request) {
   const id = new RegExp(`^${CHAT}/([^/]+)/stream$`).exec(request.url)?.[1];
-  const answered =
-    request.method === 'POST' && request.url === CHAT ? post(request, response)
-    : request.method === 'GET' && id ? resume(id, response)
-    : Promise.resolve(response.writeHead(404).end());
-  answered.catch((error) => {
+  if (request.method === 'POST' && request.url === CHAT) return post(request);
+  if (request.method === 'GET' && id) return resume(id);
+  return new Response(null, { status: 404 });
+}
+
+createServer(async (request, response) => {
+  try {
+    const { status, headers, body } = await answer(request);
+    response.writeHead(status, Object.fromEntries(headers));
+    // This costs no more than the AI SDK's own `pipeUIMessageStreamToResponse`.
+    if (body) Readable.fromWeb(body).pipe(response);
+    else response.end();
+  } catch (error) {
     console.error(error);
     response.destroy();
-  });
+  }
 }).listen(Number(PORT), '127.0.0.1');
 
 process.stdin.on('end', () => process.exit()).resume();
