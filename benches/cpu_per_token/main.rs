@@ -132,8 +132,9 @@ fn measure(plan: &Plan) -> Result<(), String> {
                 notes.push(format!("{} did not keep up: {due} tokens/s were due", kind.name()));
             }
         }
-        println!("{}", notes.into_iter().map(|note| format!("\n{note}\n")).collect::<String>());
+        notes.iter().for_each(|note| println!("\n{note}"));
     }
+    println!();
     Ok(())
 }
 
