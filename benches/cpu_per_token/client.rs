@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
-use crate::{mock::now_us, process::Owned};
+use crate::{door::Door, mock::now_us, process::Owned};
 
 /// A running client, which answers questions line by line.
 pub(crate) struct Client {
@@ -22,10 +22,10 @@ pub(crate) struct Client {
 }
 
 /// Starts it as a process of its own; it opens its streams at once.
-pub(crate) fn start(kind: &str, port: u16, streams: usize, tokens: u64) -> Result<Client, String> {
+pub(crate) fn start(door: Door, port: u16, streams: usize, tokens: u64) -> Result<Client, String> {
     let myself = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(myself);
-    command.args(["client", kind, &port.to_string(), &streams.to_string(), &tokens.to_string()]);
+    command.args(["client", door.name(), &port.to_string(), &streams.to_string(), &tokens.to_string()]);
     let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let mut process = Owned(child.map_err(|error| format!("client: {error}"))?);
     let input = process.stdin.take().ok_or("client: no input")?;
@@ -70,30 +70,20 @@ impl Seen {
 struct Tally {
     /// Streams that have had their first token.
     flowing: usize,
+    /// Streams that have had their last words.
+    whole: usize,
+    /// All tokens, of all streams.
+    tokens: u64,
     latencies_us: Vec<u32>,
     problem: Option<String>,
 }
 
 /// The process.
 pub(crate) fn run(args: &[String]) -> Result<(), String> {
-    let [kind, port, streams, tokens] = args else { return Err("client KIND PORT STREAMS TOKENS".into()) };
-    let (port, streams) = (port.parse::<u16>().map_err(|e| e.to_string())?, streams.parse::<usize>().unwrap_or(0));
-    let (path, body) = match kind.as_str() {
-        "steerage" => {
-            ("/v1/sessions", format!(r#"{{"model":"mock/mock","input":"go","params":{{"max_tokens":{tokens}}}}}"#))
-        }
-        _ => (
-            "/v1/chat/completions",
-            format!(
-                r#"{{"model":"mock","messages":[{{"role":"user","content":"go"}}],"stream":true,"max_tokens":{tokens}}}"#
-            ),
-        ),
-    };
-    let request = format!(
-        "POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\naccept: text/event-stream\r\n\
-         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    );
+    let [door, port, streams, tokens] = args else { return Err("client DOOR PORT STREAMS TOKENS".into()) };
+    let door = Door::from_name(door).ok_or_else(|| format!("no door {door}"))?;
+    let number = |text: &String| text.parse::<u64>().map_err(|error| format!("{text}: {error}"));
+    let (port, streams, tokens) = (number(port)? as u16, number(streams)? as usize, number(tokens)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async move {
@@ -104,10 +94,11 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         });
         let opening = tally.clone();
         tokio::task::spawn_local(async move {
-            for _ in 0..streams {
-                let (tally, request) = (opening.clone(), request.clone());
+            for index in 0..streams {
+                let tally = opening.clone();
                 tokio::task::spawn_local(async move {
-                    if let Err(problem) = follow(port, &request, &tally).await {
+                    let request = door.request(port, &chat_id(index), tokens);
+                    if let Err(problem) = follow(port, &request, door, tokens, &tally).await {
                         tally.borrow_mut().problem.get_or_insert(problem);
                     }
                 });
@@ -118,14 +109,28 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
             match question.as_str() {
                 "flowing" => {
                     // A problem is told at the end.
-                    while tally.borrow().flowing < streams && tally.borrow().problem.is_none() {
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                    }
+                    until(&tally, |tally| tally.flowing >= streams).await;
                     println!("all");
                 }
                 "begin" => {
                     tally.borrow_mut().latencies_us.clear();
                     println!("begun");
+                }
+                "resume" => {
+                    // The first stream's answer again, from its start to its end.
+                    let (request, again) = (door.resume(port, &chat_id(0)), RefCell::default());
+                    let followed = follow(port, &request, door, tokens, &again);
+                    match tokio::time::timeout(Duration::from_secs(60), followed).await {
+                        Ok(Ok(())) => println!("resumed"),
+                        Ok(Err(problem)) => println!("{problem}"),
+                        Err(_) => println!("it did not end within a minute"),
+                    }
+                }
+                "whole" => {
+                    until(&tally, |tally| tally.whole >= streams).await;
+                    let tally = tally.borrow();
+                    let problem = tally.problem.as_ref().map(|problem| format!(" {problem}")).unwrap_or_default();
+                    println!("{} 0 0{problem}", tally.tokens);
                 }
                 _ => {
                     let Tally { latencies_us, problem, .. } = &mut *tally.borrow_mut();
@@ -141,41 +146,105 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     })
 }
 
-/// One stream until its end.
-async fn follow(port: u16, request: &str, tally: &RefCell<Tally>) -> Result<(), String> {
-    let connected = TcpStream::connect(("127.0.0.1", port)).await;
-    let mut socket = connected.map_err(|error| format!("cannot connect: {error}"))?;
-    socket.write_all(request.as_bytes()).await.map_err(|error| format!("cannot ask: {error}"))?;
-    let mut bytes: Vec<u8> = Vec::with_capacity(4096);
-    let mut last = 0;
-    loop {
-        socket.readable().await.map_err(|error| error.to_string())?;
-        match socket.try_read_buf(&mut bytes) {
-            Ok(0) => return Err(format!("a stream ended after token {last}")),
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
-            Err(error) => return Err(format!("a stream broke after token {last}: {error}")),
+/// Of one client process: no other has asked the server for it.
+fn chat_id(index: usize) -> String {
+    format!("bench-{}-{index}", std::process::id())
+}
+
+/// Waits for it, or for a problem; not for ever.
+async fn until(tally: &RefCell<Tally>, reached: impl Fn(&Tally) -> bool) {
+    for _ in 0..3000 {
+        if reached(&tally.borrow()) || tally.borrow().problem.is_some() {
+            return;
         }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tally.borrow_mut().problem.get_or_insert("not all streams came so far in a minute".into());
+}
+
+/// One stream until its last words.
+async fn follow(port: u16, request: &str, door: Door, tokens: u64, tally: &RefCell<Tally>) -> Result<(), String> {
+    let mut answer = Answer::ask(port, request).await?;
+    loop {
+        answer.read().await?;
         let now = now_us();
-        let mut tally = tally.borrow_mut();
+        let tally = &mut *tally.borrow_mut();
+        let before = answer.last;
+        answer.take(|sent| tally.latencies_us.push(now.saturating_sub(sent) as u32))?;
+        tally.flowing += usize::from(before == 0 && answer.last > 0);
+        tally.tokens += answer.last - before;
+        if answer.says(door.last_words()) {
+            tally.whole += 1;
+            return if answer.last == tokens {
+                Ok(())
+            } else {
+                Err(format!("a stream was over at token {}", answer.last))
+            };
+        }
+    }
+}
+
+/// An answer as it comes.
+struct Answer {
+    socket: TcpStream,
+    bytes: Vec<u8>,
+    /// The last token that has come.
+    last: u64,
+}
+
+impl Answer {
+    async fn ask(port: u16, request: &str) -> Result<Self, String> {
+        let connected = TcpStream::connect(("127.0.0.1", port)).await;
+        let mut socket = connected.map_err(|error| format!("cannot connect: {error}"))?;
+        socket.write_all(request.as_bytes()).await.map_err(|error| format!("cannot ask: {error}"))?;
+        let mut answer = Self { socket, bytes: Vec::with_capacity(4096), last: 0 };
+        while answer.bytes.len() < 12 {
+            answer.read().await?;
+        }
+        match answer.bytes.starts_with(b"HTTP/1.1 2") && !answer.bytes.starts_with(b"HTTP/1.1 204") {
+            true => Ok(answer),
+            false => Err(format!("answered {:?}", String::from_utf8_lossy(&answer.bytes))),
+        }
+    }
+
+    /// Waits for more bytes.
+    async fn read(&mut self) -> Result<(), String> {
+        loop {
+            self.socket.readable().await.map_err(|error| error.to_string())?;
+            match self.socket.try_read_buf(&mut self.bytes) {
+                Ok(0) => return Err(format!("a stream ended after token {}", self.last)),
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(format!("a stream broke after token {}: {error}", self.last)),
+            }
+        }
+    }
+
+    /// Takes the tokens out of the bytes, and tells of each when it was sent.
+    fn take(&mut self, mut each: impl FnMut(u64)) -> Result<(), String> {
+        let bytes = &self.bytes;
         let mut done = 0;
         // `00042@1700000000000000 `, wherever it stands.
-        for at in memchr::memchr_iter(b'@', &bytes) {
+        for at in memchr::memchr_iter(b'@', bytes) {
             let Some(token) = at.checked_sub(5).and_then(|start| bytes.get(start..at + 18)) else { break };
             let (index, sent) = (number(&token[..5]), number(&token[6..22]));
-            if index != Some(last + 1) || token[22] != b' ' {
-                return Err(format!("after token {last} came {:?}", String::from_utf8_lossy(token)));
+            if index != Some(self.last + 1) || token[22] != b' ' {
+                return Err(format!("after token {} came {:?}", self.last, String::from_utf8_lossy(token)));
             }
-            if last == 0 {
-                tally.flowing += 1;
-            }
-            last += 1;
+            self.last += 1;
             done = at + 18;
-            tally.latencies_us.push(now.saturating_sub(sent.unwrap_or(now)) as u32);
+            each(sent.unwrap_or_default());
         }
-        // A token may be cut at the end; a longer rest holds none.
-        let rest = done.max(bytes.len().saturating_sub(32));
-        bytes.drain(..rest);
+        self.bytes.drain(..done);
+        Ok(())
+    }
+
+    /// Whether these words come after the last token; forgets what cannot be of use any more.
+    fn says(&mut self, words: &[u8]) -> bool {
+        let said = memchr::memmem::find(&self.bytes, words).is_some();
+        // A token or the words may be cut at the end; a longer rest holds none.
+        self.bytes.drain(..self.bytes.len().saturating_sub(32));
+        said
     }
 }
 

@@ -83,7 +83,9 @@ fn accept(socket: TcpStream, streams: &Sender<Stream>) -> std::io::Result<()> {
     reader.read_exact(&mut body)?;
     let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     let last = body["max_tokens"].as_u64().unwrap_or(RATE);
-    (&socket).write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")?;
+    (&socket).write_all(
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n",
+    )?;
     let _paced = streams.send(Stream { socket, next: 1, last });
     Ok(())
 }

@@ -14,14 +14,20 @@ const TICKS_PER_S: u64 = 100;
 pub(crate) struct Cpu {
     pub(crate) user: Duration,
     pub(crate) system: Duration,
+    /// What of both the children have used.
+    pub(crate) children: Duration,
     pub(crate) rss_kib: u64,
 }
 
-/// The sum over `pid` and its children: nginx works in children of its master.
+/// The sum over `pid` and its children: nginx works in children of its master, and Redis is one of its client.
 pub(crate) fn usage(pid: u32) -> Result<Cpu, String> {
     let mut sum = Cpu::default();
-    for pid in std::iter::once(pid).chain(children(pid)) {
-        let one = of_one(pid).ok_or_else(|| format!("process {pid} has gone"))?;
+    for one in std::iter::once(pid).chain(children(pid)) {
+        let is_child = one != pid;
+        let one = of_one(one).ok_or_else(|| format!("process {one} has gone"))?;
+        if is_child {
+            sum.children += one.user + one.system;
+        }
         sum.user += one.user;
         sum.system += one.system;
         sum.rss_kib += one.rss_kib;
@@ -42,7 +48,8 @@ fn of_one(pid: u32) -> Option<Cpu> {
         |field: usize| Some(Duration::from_millis(fields.get(field)?.parse::<u64>().ok()? * 1000 / TICKS_PER_S));
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(Cpu { user: ticks(11)?, system: ticks(12)?, rss_kib: rss.split_ascii_whitespace().next()?.parse().ok()? })
+    let rss_kib = rss.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(Cpu { user: ticks(11)?, system: ticks(12)?, rss_kib, ..Cpu::default() })
 }
 
 /// A child process that is ended, by its id and with its own children, when its owner lets go of it.

@@ -113,7 +113,7 @@ impl State {
         let stay = match (&regenerate.message_id, &regenerate.history) {
             (Some(id), _) => {
                 let at = shown.iter().position(|shown| shown.is(id)).ok_or(Reason::UnknownMessage)?;
-                Some(if shown[at].is_input() { at + 1 } else { at })
+                Some(if shown[at].role() == Role::Assistant { at } else { at + 1 })
             }
             (None, Some(history)) => {
                 let stay = revision.compare(&shown, history).or_else(newest);

@@ -173,6 +173,16 @@ async fn what_cannot_be_answered_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_was_brought_along_can_be_given_again() {
+    let story = Story::new(["second", "first"].map(says));
+    story.begin(json!({})).await;
+    let history = [("m1", "user", "one"), ("a1", "assistant", "eins")];
+    done(&story, with(send("m2", "two"), &history)).await;
+    done(&story, json!({"type": "regenerate", "message_id": "a1"})).await;
+    assert_eq!(told(&story.model, 1), ["user: one"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_earlier_input_is_said_anew_in_its_place() {
     let (story, names) = talked().await;
     let log = done(&story, anew("m1", "uno")).await;

@@ -140,6 +140,9 @@ pub enum InvalidSubmission {
     /// There is no message where one is due.
     #[error("there is no message; send messages, or message")]
     NoMessage,
+    /// The newest message is nobody's question.
+    #[error("the last message is a user's, or an answer that is followed up")]
+    NotAsked,
     /// A message says nothing.
     #[error("the message has no text")]
     NoText,
@@ -149,6 +152,19 @@ pub enum InvalidSubmission {
     /// A message's id is not one.
     #[error("a message's id: {0}")]
     Id(#[from] InvalidId),
+}
+
+impl Intent {
+    /// Whether there is something in it that a chat can begin with.
+    pub fn can_begin(&self) -> bool {
+        match self {
+            Self::Say { .. } => true,
+            Self::Regenerate { history, .. } => {
+                history.as_ref().and_then(|history| history.last()).is_some_and(|last| last.role == Role::User)
+            }
+            Self::FollowUp { .. } => false,
+        }
+    }
 }
 
 impl Submission {
@@ -166,7 +182,7 @@ impl Submission {
         if let Some(answered) = answered {
             return Ok(answered.follow_up());
         }
-        let said = messages.pop().ok_or(InvalidSubmission::NoMessage)?;
+        let said = messages.pop().filter(|said| said.role == Role::User).ok_or(InvalidSubmission::NotAsked)?;
         let content = said.said()?;
         if content.trim().is_empty() {
             return Err(InvalidSubmission::NoText);

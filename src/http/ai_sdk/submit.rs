@@ -50,8 +50,7 @@ pub(super) async fn submit(
 ) -> Result<Played, Problem> {
     let id = submission.id.clone();
     let intent = submission.intent()?;
-    let may_create = !matches!(intent, Intent::FollowUp { .. });
-    let handle = chat(app, id.as_deref(), new, may_create).await?;
+    let handle = chat(app, id.as_deref(), new, intent.can_begin()).await?;
     match intent {
         Intent::Say { content, message_id, history, anew } => {
             let command_id = match (&message_id, anew) {
@@ -75,12 +74,12 @@ pub(super) async fn submit(
 }
 
 /// The session of the chat, made if there is none.
-async fn chat(app: &App, id: Option<&str>, new: NewChat, may_create: bool) -> Result<Handle, Problem> {
+async fn chat(app: &App, id: Option<&str>, new: NewChat, can_begin: bool) -> Result<Handle, Problem> {
     let key = id.map_or_else(|| chat::key(app.env.session_id()), |id| Chat::named(id).key);
     if let Some(handle) = app.find(&key).await? {
         return with_model(handle, new.model.as_deref()).await;
     }
-    if !may_create {
+    if !can_begin {
         return Err(Problem::new("session_not_found", "there is no such chat"));
     }
     let session = NewSession {

@@ -27,7 +27,13 @@ async fn every_refusal_is_one_line_for_a_person() {
         (json!({"id": "n", "messages": [user("u", "x")], "model": "no/such"}), 400, "no provider offers the model"),
         (json!({"id": "s", "messages": [user("u", "x")], "model": "demo/echo"}), 400, "this chat's model is script/m"),
         (json!({"id": "n", "messages": [user("u", "x")], "tools": ["web"]}), 400, "expected an object"),
-        (json!({"id": "n", "trigger": "regenerate-message"}), 404, "no such message"),
+        (json!({"id": "n", "trigger": "regenerate-message"}), 404, "there is no such chat"),
+        (json!({"id": "n", "trigger": "regenerate-message", "messages": []}), 404, "there is no such chat"),
+        (
+            json!({"id": "s", "messages": [{"id": "y", "role": "system", "parts": [{"type": "text", "text": "x"}]}]}),
+            400,
+            "a user's",
+        ),
         (
             json!({"id": "n2", "messages": [{"id": "a", "role": "assistant", "parts": []}]}),
             404,
@@ -54,6 +60,7 @@ async fn every_refusal_is_one_line_for_a_person() {
     }
     assert_eq!(story.client.get(&format!("{API}/s/stream?startIndex=x")).await.status, 400);
     assert_eq!(story.model.prompts().len(), 1, "and nothing was done");
+    assert_eq!(story.client.get("/v1/sessions/n").await.status, 404, "nor was a session left");
 }
 
 #[tokio::test(start_paused = true)]
