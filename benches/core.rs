@@ -18,8 +18,9 @@ use futures_util::{
 use http_body_util::BodyExt as _;
 use steerage::{
     Config, Server,
+    dialect::ai_sdk::{Chunks, Options, Turn, wire},
     env::Millis,
-    event::{Event, FinishReason},
+    event::{Event, FinishReason, Trigger},
     frame::{Encoder, Frame},
     id::{EventId, Seq, SessionKey, Tenant},
     log::SessionLog,
@@ -35,6 +36,7 @@ fn main() {
     println!("| what | µs |");
     println!("| --- | --- |");
     row("encode a text delta", encode(events));
+    row("tell a text delta as a chunk of the AI SDK, to SSE", tell(events));
     row("append a frame to the memory store and publish it", append_and_publish(events));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     row("a token through a session, no reader", runtime.block_on(session(tokens)));
@@ -61,6 +63,32 @@ fn frames(count: usize) -> Vec<Frame> {
 fn encode(count: usize) -> f64 {
     let began = Instant::now();
     black_box(frames(count));
+    per(began, count)
+}
+
+/// What a reader of the dialect costs beyond one of the native stream, which is sent the frame as it is.
+fn tell(count: usize) -> f64 {
+    let mut events = vec![Event::RunStarted {
+        run_id: "run_k7q2mx_1".parse().expect("an id"),
+        model: "a/b".into(),
+        trigger: Trigger::Send,
+        provider: "a".into(),
+        demo: false,
+    }];
+    events.push(Event::TextStarted { block: 1, message_id: "msg_k7q2mx_2".parse().expect("an id") });
+    let epoch = "k7q2mx".parse().expect("an epoch");
+    let mut encoder = Encoder::default();
+    let head = (1..).zip(&events).map(|(n, event)| encoder.encode(EventId { epoch, seq: Seq(n) }, Millis(0), event));
+    let (head, deltas): (Vec<_>, _) = (head.collect(), frames(count));
+    let (mut turn, mut chunks, mut sse) = (Turn::new(Options::default()), Chunks::new(), Vec::new());
+    let began = Instant::now();
+    for frame in head.iter().chain(&deltas) {
+        turn.push(frame, &mut chunks).expect("our own frame");
+        chunks.iter().for_each(|chunk| wire::sse(chunk, &mut sse));
+        chunks.clear();
+        black_box(&sse);
+        sse.clear();
+    }
     per(began, count)
 }
 
