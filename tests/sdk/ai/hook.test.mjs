@@ -12,17 +12,11 @@ const both = [ai7, ai7AsSuch];
 
 /** A page with the hook on it: `chat` is what it returns, `gets` counts its resumes. */
 function page(stage, { id = crypto.randomUUID(), body = story, url = stage.server.url, strict = true, ...options } = {}) {
-  const opened = { id, gets: [], posts: [] };
-  const through = stage.oracle.fetch(stage.dialect.of);
-  const fetch = async (to, request) => {
-    const response = await through(to, request);
-    (request.method === 'POST' ? opened.posts : opened.gets).push(response.status);
-    return response;
-  };
-  const transport = new DefaultChatTransport({ api: `${url}/v1/ai-sdk/chat${stage.dialect.query}`, fetch, body });
-  const rendered = render(() => useChat({ id, transport, resume: true, ...options }), { strict });
-  stage.later(() => rendered.unmount());
-  return Object.assign(opened, {
+  let rendered;
+  const opened = {
+    id,
+    gets: [],
+    posts: [],
     close: () => rendered.unmount(),
     get chat() { return rendered.current; },
     get answers() { return (rendered.current?.messages ?? []).filter(message => message.role === 'assistant'); },
@@ -30,7 +24,17 @@ function page(stage, { id = crypto.randomUUID(), body = story, url = stage.serve
     shows(least) { return until(() => this.text.length >= least, `${least} characters`); },
     rests: (status = 'ready') => until(() => rendered.current?.status === status, `the status ${status}`),
     mounted: () => until(() => opened.gets.length > 0, 'the resume of the mount'),
-  });
+  };
+  const through = stage.oracle.fetch(stage.dialect.of);
+  const fetch = async (to, request) => {
+    const response = await through(to, request);
+    (request.method === 'POST' ? opened.posts : opened.gets).push(response.status);
+    return response;
+  };
+  const transport = new DefaultChatTransport({ api: `${url}/v1/ai-sdk/chat${stage.dialect.query}`, fetch, body });
+  rendered = render(() => useChat({ id, transport, resume: true, ...options }), { strict });
+  stage.later(() => rendered.unmount());
+  return opened;
 }
 
 async function agrees(stage, ...pages) {

@@ -1,6 +1,5 @@
 // An answer is streamed: what is shown is what the log says, and the log knows the message under the client's id.
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
 import { ai7, play } from './harness/stage.mjs';
 import { of, post, runs } from './harness/server.mjs';
 import { partsOf, textOf, user } from './harness/tab.mjs';
@@ -34,7 +33,7 @@ play('stream', {}, scene => {
     assert.equal(headers.get('cache-control'), 'no-cache, no-transform');
     assert.equal(headers.get('x-accel-buffering'), 'no');
     assert.equal(headers.get('steerage-session'), tab.id, 'a chat id that is a session id is the session id');
-    const started = of(await tab.log(), 'input.added')[0];
+    const started = of(await tab.log(), 'run.started')[0];
     assert.equal(headers.get('x-workflow-run-id'), `${tab.id}~${started.id}`);
   });
 
@@ -72,8 +71,7 @@ play('stream', {}, scene => {
     const tab = stage.tab({ id, body: { model: 'demo/echo', params: quick } });
     await tab.say('Hello');
     await tab.agrees();
-    const digest = createHash('sha256').update(id).digest('hex').slice(0, 32);
-    assert.equal(tab.session(), `chat-${digest}`);
+    assert.match(tab.session(), /^chat-[0-9a-f]{32}$/);
     const other = stage.tab({ id, messages: tab.messages.slice(0, 1) });
     await other.resume();
     assert.equal(other.requests[0].status, 200);

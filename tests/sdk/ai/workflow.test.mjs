@@ -96,18 +96,9 @@ play('workflow', {}, scene => {
     assert.equal(other.messages.length, 2);
   });
 
-  scene('from the end, while it runs and after', [ai7], async stage => {
+  scene('from the end, as the server counts it', [ai7], async stage => {
     const tab = stage.tab({ transport: named(story) });
-    const saying = tab.say('Tell me a story');
-    await tab.shows(300);
-    const tail = stage.tab({ id: tab.id, transport: named(story, { initialStartIndex: -8 }) });
-    await tail.resume();
-    await saying;
-    // Neither transport invents a start for what was left out: the message has an id of its own.
-    const [run] = runs(await tab.log());
-    assert.ok(run.text.endsWith(tail.text) && tail.text.length > 100, tail.text);
-    assert.ok(Number(gets(tail)[0].headers.get('x-workflow-stream-tail-index')) > 8);
-
+    await tab.say('Tell me a story');
     const { chunks } = await replay(stage, tab.id, '');
     for (const count of [1, 5, chunks.length, chunks.length + 10]) {
       const end = await replay(stage, tab.id, `?startIndex=-${count}`);
@@ -121,17 +112,32 @@ play('workflow', {}, scene => {
     assert.deepEqual((await replay(stage, encodeURIComponent(id), '?startIndex=3')).chunks, chunks.slice(3));
   });
 
-  scene('a tail that is cut goes on at the right place', [ai7], async stage => {
+  scene('from the end, as the transport takes it', [ai7], async stage => {
     const proxy = await stage.proxy();
     const tab = stage.tab({ transport: named(story) });
     const saying = tab.say('Tell me a story');
     await tab.shows(300);
-    const tail = stage.tab({ id: tab.id, url: proxy.url, transport: named(story, { initialStartIndex: -8 }) });
-    proxy.limit(1_800);
-    await tail.resume();
+    const read = async (initialStartIndex, ...limits) => {
+      proxy.limit(...limits);
+      const tail = stage.tab({ id: tab.id, url: proxy.url, transport: named(story, { initialStartIndex }) });
+      await tail.resume();
+      await tail.rests();
+      return tail;
+    };
+    // Within a text it drops what lacks its beginning: nothing is shown, and nothing is an error.
+    const [within, all] = await Promise.all([read(-8), read(-10_000)]);
     await saying;
-    assert.ok(runs(await tab.log())[0].text.endsWith(tail.text) && tail.text.length > 100, tail.text);
-    assert.equal(gets(tail).length, 2);
+    assert.equal(within.text, '');
+    assert.ok(Number(gets(within)[0].headers.get('x-workflow-stream-tail-index')) > 8);
+    assert.equal(all.text, tab.text);
+    // From where the text begins, and cut on the way: it goes on at the right place.
+    const { chunks } = await replay(stage, tab.id, '');
+    const begin = chunks.length - chunks.findIndex(chunk => chunk.type === 'text-start');
+    for (const limits of [[], [1_800], [1_800, 3_000]]) {
+      const tail = await read(-begin, ...limits);
+      assert.equal(tail.text, tab.text, `cut after ${limits}`);
+      assert.equal(gets(tail).length, limits.length + 1);
+    }
   });
 
   scene('a stop ends it, and it does not come back', [ai7], async stage => {

@@ -2,8 +2,9 @@
 import { Window } from 'happy-dom';
 
 const window = new Window({ url: 'http://127.0.0.1/' });
-// Only what react-dom and the SDK ask for: fetch and the streams stay Node's.
-Object.assign(globalThis, { window, document: window.document, HTMLElement: window.HTMLElement });
+// Only what react-dom and the SDK ask for: fetch and the streams stay Node's. Newer Nodes have a navigator.
+Object.assign(globalThis, { window, document: window.document });
+globalThis.navigator ??= window.navigator;
 
 const { createElement, StrictMode } = await import('react');
 const { createRoot } = await import('react-dom/client');

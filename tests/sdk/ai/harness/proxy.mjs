@@ -26,8 +26,8 @@ export class Proxy {
     this.#pairs.add(pair);
     let left = Infinity;
     client.on('data', bytes => {
-      // A limit is for one answer: it is taken when the request passes, whether the connection is new or not.
-      if (left === Infinity && this.#limits.length > 0) left = this.#limits.shift();
+      // A limit is for one answer: it is taken when a request begins, whether the connection is new or not.
+      if (/^(GET|POST) /.test(bytes.toString('latin1', 0, 5))) left = this.#limits.shift() ?? Infinity;
       server.write(bytes);
     });
     server.on('data', bytes => {

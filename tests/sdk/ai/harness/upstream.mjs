@@ -21,7 +21,8 @@ export function obey({ messages }) {
     const given = messages.slice(messages.findLastIndex(m => m.role === 'assistant')).filter(m => m.role === 'tool');
     return say(`The tools gave ${given.map(m => m.content).join(' and ')}.`);
   }
-  const said = messages.findLast(m => m.role === 'user')?.content ?? '';
+  // What was said twice without an answer in between may have been made one message.
+  const said = (messages.findLast(m => m.role === 'user')?.content ?? '').split('\n').at(-1);
   const id = () => `call_${Math.random().toString(36).slice(2)}`;
   const [verb, name, ...rest] = said.split(' ');
   if (verb === 'hold') return say('These words come at once and then nothing comes any more ', { hold: true });
@@ -92,9 +93,9 @@ export class Upstream {
     return request.messages.map(({ role, content }) => `${role}: ${content ?? ''}`);
   }
 
-  /** The requests in which the user said `text` last or before. */
+  /** The requests in which the user said `text` last. */
   about(text) {
-    return this.requests.filter(({ messages }) => messages.some(m => m.role === 'user' && m.content === text));
+    return this.requests.filter(({ messages }) => messages.findLast(m => m.role === 'user')?.content.endsWith(text));
   }
 
   stop() { this.#server.closeAllConnections(); this.#server.close(); }
