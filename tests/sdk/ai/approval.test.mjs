@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ai5, ai6, ai7, ai7AsSuch, play } from './harness/stage.mjs';
 import { of } from './harness/server.mjs';
-import { textOf } from './harness/tab.mjs';
+import { partsOf, textOf } from './harness/tab.mjs';
 import { libraries } from './harness/oracle.mjs';
 
 const body = { model: 'demo/tools', params: { tokens_per_second: 300 } };
@@ -196,8 +196,34 @@ play('approval', {}, scene => {
     assert.deepEqual(said.map(run => run.end.type), ['run.cancelled', 'run.completed']);
     const events = await tab.log();
     assert.equal(of(events, 'tool.started').length, 0);
-    assert.deepEqual(of(events, 'approval.resolved').map(event => event.outcome), ['cancelled']);
+    assert.deepEqual(of(events, 'approval.resolved').map(event => event.outcome), ['superseded']);
     assert.equal(tab.messages.length, 4);
+  });
+
+  scene('a tab that still shows a card which a new question has replaced decides in vain, once', three, async stage => {
+    const tab = await carded(stage, { body: { ...body, model: 'demo/assistant' } });
+    const other = await reloaded(stage, tab, tab.messages);
+    await tab.say('Tell me a story instead');
+    await other.decide(true);
+    await other.settles(1);
+    await sleep(300);
+    assert.equal(other.posts.length, 1);
+    assert.deepEqual(other.tools('approval-responded'), [], 'the card is closed');
+    assert.equal(of(await tab.log(), 'tool.started').length, 0);
+    await other.agrees();
+  });
+
+  scene('a steer while a card waits is taken in after the decision, in the same message', three, async stage => {
+    const tab = await carded(stage);
+    const receipt = await stage.server.control(tab.id, { type: 'steer', content: 'in verse' });
+    assert.equal(receipt.json.status, 'accepted');
+    await tab.decide(true);
+    await tab.settles(2);
+    const [part] = partsOf(tab.answer, 'data-steering');
+    assert.equal(part.data.content, 'in verse');
+    assert.equal(tab.tools()[0].state, 'output-available');
+    assert.equal(tab.answers.length, 1);
+    await tab.agrees();
   });
 
   scene('a decision that travels with the next question leaves nothing open', three, async stage => {

@@ -1,8 +1,9 @@
 // Tools that the client runs: the server waits for their results, and takes each of them once.
 import assert from 'node:assert/strict';
-import { play } from './harness/stage.mjs';
+import { ai6, ai7, ai7AsSuch, play } from './harness/stage.mjs';
 import { of } from './harness/server.mjs';
 import { libraries } from './harness/oracle.mjs';
+import { until } from './harness/tab.mjs';
 
 const tool = name => ({ name, description: 'Looks a thing up', parameters: { type: 'object' }, executor: 'client' });
 const body = { model: 'mock/x', tools: [tool('lookup')] };
@@ -94,6 +95,53 @@ play('client tools', { upstream: true }, scene => {
       assert.match(each.text, /the first/);
       await each.agrees();
     }
+  });
+
+  scene('a card and a call of the client in one step, answered together or one by one', [ai7, ai7AsSuch, ai6], async stage => {
+    const tools = [tool('lookup'), { ...tool('get_weather'), executor: 'builtin' }];
+    for (const first of ['both', 'output', 'approval']) {
+      const tab = stage.tab({ body: { ...body, tools } });
+      await tab.say('both');
+      await tab.rests();
+      const [call] = tab.tools('input-available');
+      if (first !== 'approval') await give(tab, call, { output: 'found' });
+      if (first !== 'output') await tab.decide(true);
+      await tab.chat.sendMessage();
+      await tab.rests();
+      assert.equal(tab.answers.length, 1);
+      if (first !== 'both') {
+        assert.equal(tab.text, '', 'the model is not asked before both are there');
+        if (first === 'approval') await give(tab, call, { output: 'found' });
+        else await tab.decide(true);
+        await tab.chat.sendMessage();
+        await tab.rests();
+      }
+      assert.deepEqual(tab.tools().map(part => part.state), ['output-available', 'output-available'], first);
+      assert.match(tab.text, /^The tools gave .*found/);
+      assert.equal(tab.answers.length, 1);
+      await tab.agrees();
+    }
+  });
+
+  scene('a call of the client that needs a yes is asked for it, then for its result', [ai7, ai7AsSuch, ai6], async stage => {
+    const approvals = libraries[stage.dialect.version].lastAssistantMessageIsCompleteWithApprovalResponses;
+    const called = [];
+    const onToolCall = ({ toolCall }, me) => {
+      called.push(toolCall);
+      // As an application does that asks first: the result is given once there was a yes.
+      if (called.length > 1) void give(me, toolCall, { output: 'found' });
+    };
+    const tab = stage.tab({ body: { ...body, tools: [{ ...tool('lookup'), approval: 'always' }] }, onToolCall,
+      when: options => approvals(options) || when(stage)(options) });
+    await tab.say(ask);
+    await tab.rests();
+    await tab.decide(true);
+    await until(() => /^The tools gave/.test(tab.text), 'the answer');
+    await tab.rests();
+    assert.ok(tab.posts.length <= 3, `${tab.posts.length} posts: a continuation that closes nothing is sent again and again`);
+    assert.equal(tab.tools()[0].state, 'output-available');
+    assert.equal(tab.answers.length, 1);
+    await tab.agrees();
   });
 
   scene('a call in every turn, and no quarrel about the history', async stage => {

@@ -1,6 +1,8 @@
 // The server is killed in the middle of an answer and another one starts on its store: the answer goes on, and a client
 // that resumes has it without a word lost or doubled.
 import assert from 'node:assert/strict';
+import { WebSocketChatTransport } from 'ai';
+import WebSocket from 'ws';
 import { ai5, ai6, ai7, ai7AsSuch, play } from './harness/stage.mjs';
 import { of, runs } from './harness/server.mjs';
 import { textOf, until } from './harness/tab.mjs';
@@ -16,7 +18,7 @@ async function undisturbed(stage) {
   return tab.text;
 }
 
-play('crash', { store: 'disk', own: true, concurrency: 2 }, scene => {
+play('crash', { store: 'disk', upstream: true, own: true, concurrency: 2 }, scene => {
   for (const same of [true, false]) {
     scene(`killed in mid-answer, resumed in ${same ? 'the same' : 'a new'} instance`, async stage => {
       const whole = await undisturbed(stage);
@@ -47,6 +49,41 @@ play('crash', { store: 'disk', own: true, concurrency: 2 }, scene => {
       assert.equal((await back.log()).filter(event => event.type.startsWith('history.')).length, 0);
     });
   }
+
+  scene('killed while a model server of somebody else answers', async stage => {
+    const tab = stage.tab({ body: { model: 'mock/x' }, browser: stage.dialect !== ai5 });
+    const saying = tab.say('slow kill');
+    await tab.shows(150);
+    await stage.server.kill();
+    await saying;
+    const before = tab.text;
+    await stage.server.again();
+    await tab.resume();
+    await tab.rests();
+    await tab.agrees();
+    assert.ok(tab.text.startsWith(before) && tab.text.length > before.length);
+    assert.equal(tab.messages.length, 2);
+    assert.equal(tab.answer.parts.filter(part => part.type === 'text').length, 1, 'it goes on within its text');
+    assert.equal(of(await tab.log(), 'run.recovered').length, 1);
+  });
+
+  scene('killed under a WebSocket', [ai7, ai7AsSuch], async stage => {
+    const whole = await undisturbed(stage);
+    const webSocket = stage.oracle.webSocket(WebSocket, stage.dialect.of);
+    const tab = stage.tab({ transport: ({ api }) => new WebSocketChatTransport({ url: api.replace('/chat', '/chat/ws'), webSocket, body: story }) });
+    stage.later(() => tab.transport.close());
+    const saying = tab.say(question);
+    await tab.shows(250);
+    await stage.server.kill();
+    await saying;
+    await tab.rests('error');
+    await stage.server.again();
+    await tab.resume();
+    await tab.rests();
+    assert.equal(tab.text, whole);
+    await tab.agrees();
+    assert.equal(tab.messages.length, 2);
+  });
 
   scene('killed three times', [ai7, ai6], async stage => {
     const whole = await undisturbed(stage);

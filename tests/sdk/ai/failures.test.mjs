@@ -105,7 +105,7 @@ play('failures', {}, scene => {
       ['an empty list', JSON.stringify({ id, messages: [] }), 400],
       ['a message without parts', JSON.stringify({ id, messages: [{ id: 'm', role: 'user', content: 'hi' }] }), 400],
       ['an unknown trigger', JSON.stringify({ id, messages: [user('hi')], trigger: 'dance' }), 400],
-      ['nothing that waits', JSON.stringify({ id, messages: [user('hi'), { id: 'a', role: 'assistant', parts: [] }] }), 409],
+      ['nothing that could go on', JSON.stringify({ id, messages: [user('hi'), { id: 'a', role: 'assistant', parts: [] }] }), 404],
     ];
     for (const [what, text, status] of bad) {
       const answer = await fetch(stage.server.chat(), { method: 'POST', headers: { 'content-type': 'application/json' }, body: text });
@@ -114,6 +114,11 @@ play('failures', {}, scene => {
       assert.match(answer.headers.get('content-type'), /^text\/plain/, what);
       readable(said);
     }
+    const tab = stage.tab({ body: { model: 'demo/echo' } });
+    await tab.say('hello');
+    const idle = await post(stage.server.chat(), { id: tab.id, messages: tab.messages, trigger: 'submit-message', messageId: tab.answer.id });
+    assert.equal(idle.status, 409, 'nothing waits');
+    readable(idle.text);
     const stop = await post(`${stage.server.chat()}/${id}/stop`, {});
     assert.equal(stop.json.stopped, false);
   });

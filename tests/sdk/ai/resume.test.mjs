@@ -117,6 +117,20 @@ play('resume', { concurrency: 6 }, scene => {
     assert.equal(one.answer.id, two.answer.id);
   });
 
+  scene('two tabs that speak at the same moment are both answered for, and leave one answer at the end', async stage => {
+    const body = { model: 'demo/echo', params: { tokens_per_second: 50 } };
+    const one = stage.tab({ body });
+    await one.say('before');
+    const two = stage.tab({ id: one.id, body, messages: structuredClone(one.messages) });
+    await Promise.all([one.say('said on the left side of it'), two.say('said on the right side of it')]);
+    await Promise.all([one.rests(), two.rests()]);
+    const said = await one.agrees();
+    await two.agrees();
+    assert.equal(said.length, 3);
+    assert.ok(said.every(run => run.end) && said[2].end.type === 'run.completed');
+    assert.deepEqual(new Set([one.answer.id, two.answer.id]), new Set([said[1].id, said[2].id]));
+  });
+
   scene('an unknown chat has nothing to resume', async stage => {
     stage.quiet = true;
     const tab = stage.tab();

@@ -127,6 +127,17 @@ play('stop', { upstream: true }, scene => {
       [asked, said[0].text.trim(), next]);
   });
 
+  scene('a chat may ask to be stopped when nobody reads it any more', [ai7], async stage => {
+    const tab = stage.tab({ body: { ...body, on_disconnect: { cancel_after_s: 1 } } });
+    const asked = `hold ${unique()}`;
+    const saying = tab.say(asked);
+    await tab.shows(20);
+    await tab.chat.stop();
+    await saying;
+    await until(() => stage.upstream.about(asked)[0].closed, 'the model call is closed', 5_000);
+    assert.equal(of(await tab.log(), 'run.cancelled').length, 1);
+  });
+
   scene('a regeneration wins as well', async stage => {
     const { tab, saying, request } = await midway(stage);
     await tab.chat.stop();

@@ -114,6 +114,17 @@ play('turns', { upstream: true }, scene => {
     assert.equal(stage.upstream.told(stage.upstream.about(next)[0]).length, 5, 'and only once');
   });
 
+  scene('what a chat is created with counts for all of its turns', async stage => {
+    const tab = stage.tab({ body: { ...body, system: 'You are a mate.', params: { max_tokens: 77 }, metadata: { who: 'me' }, other: 1 } });
+    for (const word of [unique('one'), unique('two')]) {
+      await tab.say(word);
+      const [request] = stage.upstream.about(word);
+      assert.equal(stage.upstream.told(request)[0], 'system: You are a mate.');
+      assert.equal(request.max_tokens ?? request.max_completion_tokens, 77);
+    }
+    assert.deepEqual((await tab.log())[0].metadata, { who: 'me' });
+  });
+
   scene('a long chat is told to the model as it was', async stage => {
     const words = Array.from({ length: 6 }, (_, n) => unique(`word${n}`));
     const { told } = await talked(stage, ...words);

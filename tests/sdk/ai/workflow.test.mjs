@@ -1,5 +1,6 @@
 // WorkflowChatTransport reconnects by itself, by the number of chunks it has: wherever it is cut, the text is exact.
 import assert from 'node:assert/strict';
+import { lastAssistantMessageIsCompleteWithApprovalResponses } from 'ai';
 import { WorkflowChatTransport } from '@ai-sdk/workflow/client';
 import { ai7, play } from './harness/stage.mjs';
 import { runs } from './harness/server.mjs';
@@ -160,6 +161,24 @@ play('workflow', {}, scene => {
       .map(chunk => chunk.delta).join('');
     assert.equal(await deltas(second), 'the second');
     assert.equal(await deltas(first), 'the first');
+  });
+
+  scene('the answer to a decision is cut at many positions', [ai7], async stage => {
+    const proxy = await stage.proxy();
+    const body = { model: 'demo/tools', params: { tokens_per_second: 2000 } };
+    for (let at = 620; at < 5_500; at += 173) {
+      const tab = stage.tab({ url: proxy.url, transport: named(body), when: lastAssistantMessageIsCompleteWithApprovalResponses });
+      await tab.say('What is the weather in Lisbon?');
+      await tab.rests();
+      proxy.limit(at);
+      await tab.decide(true);
+      await tab.settles(2);
+      assert.match(tab.text, /In Lisbon it is/, `cut after ${at} bytes`);
+      assert.equal(tab.tools()[0].state, 'output-available');
+      assert.equal(tab.answers.length, 1);
+      await tab.agrees();
+      assert.equal(tab.posts.length, 2);
+    }
   });
 
   scene('the end of a broken stream is waited for, not polled', [ai7], async stage => {

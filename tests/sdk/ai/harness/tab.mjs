@@ -9,7 +9,7 @@ export async function until(condition, what, patience = 20_000) {
   for (const end = Date.now() + patience; ;) {
     const value = await condition();
     if (value) return value;
-    if (Date.now() > end) throw new Error(`waited in vain: ${what}`);
+    if (Date.now() > end) throw new Error(`waited in vain: ${typeof what === 'function' ? what() : what}`);
     await sleep(5);
   }
 }
@@ -90,7 +90,7 @@ export class Tab {
   decide(approved, reason) { return this.chat.addToolApprovalResponse({ id: this.asked, approved, reason }); }
 
   /** Until so much text of the newest answer is shown. */
-  shows(least = 1) { return until(() => this.text.length >= least, `${least} characters, there are ${this.text.length}`); }
+  shows(least = 1) { return until(() => this.text.length >= least, () => `${least} characters, there are ${this.text.length}`); }
   /** Until nothing runs. An error is one at once, unless it is waited for. */
   async rests(status = 'ready') {
     await until(() => this.status === status || (this.status === 'error' && status !== 'error'), `the status ${status}`);
@@ -99,7 +99,7 @@ export class Tab {
   /** Until a request to send has been answered and its follow-ups, too. */
   async settles(least) {
     await until(() => this.posts.length >= least && this.posts.every(post => post.status) && this.status === 'ready',
-      `${least} posts, there are ${this.posts.length}, status ${this.status}`);
+      () => `${least} posts, there are ${this.posts.length}, status ${this.status} ${this.error ?? ''}`);
   }
 
   session() {

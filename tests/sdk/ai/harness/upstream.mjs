@@ -11,9 +11,9 @@ export const say = (text, { ms = 0, hold = false } = {}) => ({ text, ms, hold })
 export const call = (...calls) => ({ calls });
 
 /**
- * What it says where a test does not say otherwise; it goes by the first word of what the user said last: "hold" is an
- * answer without end, "wait" one without a first token, "slow" one of some seconds, "call NAME JSON" a tool call, "twice" two of them. After a tool it
- * repeats what the tool gave.
+ * What it says where a test does not say otherwise. It goes by the first word of what the user said last: "hold" is an
+ * answer without end, "wait" one without a first token, "slow" one of some seconds, "call NAME JSON" a tool call,
+ * "twice NAME" two of them, "both" one of `lookup` and one of `get_weather`. After tools it repeats what they gave.
  */
 export function obey({ messages }) {
   const last = messages.at(-1);
@@ -30,6 +30,9 @@ export function obey({ messages }) {
   if (verb === 'slow') return say(`Slowly ${'and more slowly '.repeat(40)}to the end of ${name}.`, { ms: 10 });
   if (verb === 'call') return call({ id: id(), name, arguments: JSON.parse(rest.join(' ')) });
   if (verb === 'twice') return call(...[1, 2].map(n => ({ id: id(), name, arguments: { n } })));
+  if (verb === 'both') {
+    return call({ id: id(), name: 'lookup', arguments: {} }, { id: id(), name: 'get_weather', arguments: { city: 'Oslo' } });
+  }
   return say(`You said ${said}.`);
 }
 
