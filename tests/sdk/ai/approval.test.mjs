@@ -21,7 +21,7 @@ async function carded(stage, { asked = question, ...options } = {}) {
 
 /** Another tab on the same chat, as a reload or a second window makes it. */
 async function reloaded(stage, tab, messages = []) {
-  const other = stage.tab({ id: tab.id, body, when: whenDecided(stage), messages: structuredClone(messages) });
+  const other = stage.tab({ id: tab.id, when: whenDecided(stage), messages: structuredClone(messages) });
   await other.resume();
   await other.rests();
   return other;

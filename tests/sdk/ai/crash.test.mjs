@@ -5,7 +5,7 @@ import { WebSocketChatTransport } from 'ai';
 import WebSocket from 'ws';
 import { ai5, ai6, ai7, ai7AsSuch, play } from './harness/stage.mjs';
 import { of, runs } from './harness/server.mjs';
-import { textOf, until } from './harness/tab.mjs';
+import { textOf } from './harness/tab.mjs';
 import { libraries } from './harness/oracle.mjs';
 
 const story = { model: 'demo/story', params: { tokens_per_second: 60 } };
@@ -94,8 +94,7 @@ play('crash', { store: 'disk', upstream: true, own: true, concurrency: 2 }, scen
       await stage.server.kill();
       await tab.rests('error');
       await stage.server.again();
-      void tab.resume();
-      await until(() => tab.status === 'streaming', 'it goes on');
+      await tab.goesOn();
     }
     await tab.rests();
     assert.equal(tab.text, whole);

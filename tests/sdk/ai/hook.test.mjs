@@ -1,5 +1,6 @@
 // useChat itself, in a React tree: mounted, unmounted, in StrictMode, with the page in the background.
 import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { useChat } from '@ai-sdk/react';
 import { DefaultChatTransport, lastAssistantMessageIsCompleteWithApprovalResponses } from 'ai';
 import { hideAndShow, render } from './harness/hook.mjs';
@@ -22,7 +23,11 @@ function page(stage, { id = crypto.randomUUID(), body = story, url = stage.serve
     get answers() { return (rendered.current?.messages ?? []).filter(message => message.role === 'assistant'); },
     get text() { const last = this.answers.at(-1); return last ? textOf(last) : ''; },
     shows(least) { return until(() => this.text.length >= least, `${least} characters`); },
-    rests: (status = 'ready') => until(() => rendered.current?.status === status, `the status ${status}`),
+    async rests(status = 'ready') {
+      // What is rendered may be older than what has happened.
+      await sleep(50);
+      await until(() => rendered.current?.status === status, `the status ${status}`);
+    },
     mounted: () => until(() => opened.gets.length > 0, 'the resume of the mount'),
   };
   const through = stage.oracle.fetch(stage.dialect.of);

@@ -5,8 +5,9 @@ import { ai5, ai6, ai7, ai7AsSuch, play } from './harness/stage.mjs';
 import { textOf, until } from './harness/tab.mjs';
 
 const story = { model: 'demo/story', params: { tokens_per_second: 120 } };
+const slow = { model: 'demo/story', params: { tokens_per_second: 40 } };
 
-play('resume', { concurrency: 6 }, scene => {
+play('resume', { concurrency: 5 }, scene => {
   for (const [what, kept] of [['nothing', 0], ['the question', 1], ['the question and half an answer', 2]]) {
     scene(`a new instance that knows ${what} has the whole answer`, async stage => {
       const tab = stage.tab({ body: story });
@@ -41,15 +42,14 @@ play('resume', { concurrency: 6 }, scene => {
 
   scene('what the SDK does not know for a disconnect is resumed as well', async stage => {
     const proxy = await stage.proxy();
-    const tab = stage.tab({ body: story, url: proxy.url, browser: false });
+    const tab = stage.tab({ body: slow, url: proxy.url, browser: false });
     const saying = tab.say('Tell me a story');
     for (let n = 0; n < 3; n += 1) {
       await tab.shows(200 * (n + 1));
       proxy.cut();
       await until(() => tab.status === 'error', 'an error');
       if (n === 0) await saying;
-      void tab.resume();
-      await until(() => tab.status === 'streaming', 'it goes on');
+      await tab.goesOn();
     }
     await tab.rests();
     await tab.agrees();

@@ -20,9 +20,12 @@ export const user = (text, id = crypto.randomUUID()) => ({ id, role: 'user', par
 const isTool = part => part.type.startsWith('tool-') || part.type === 'dynamic-tool';
 
 class State {
-  status = 'ready';
+  /** Every status so far, the newest last: a poll may miss one. */
+  statuses = ['ready'];
   error = undefined;
   constructor(messages) { this.messages = messages; }
+  get status() { return this.statuses.at(-1); }
+  set status(status) { this.statuses.push(status); }
   pushMessage = message => { this.messages = [...this.messages, message]; };
   popMessage = () => { this.messages = this.messages.slice(0, -1); };
   // What a UI framework does: what is shown is a copy, which later chunks do not change.
@@ -32,7 +35,10 @@ class State {
 
 const chats = Object.fromEntries(Object.entries(libraries).map(([version, { AbstractChat }]) => [version,
   class extends AbstractChat {
-    constructor({ messages, ...init }) { super({ ...init, state: new State(messages) }); }
+    constructor({ messages, ...init }) {
+      super({ ...init, state: new State(messages) });
+      this.statuses = this.state.statuses;
+    }
   }]));
 
 export class Tab {
@@ -78,6 +84,12 @@ export class Tab {
 
   say(text, options) { return this.chat.sendMessage({ text }, options); }
   resume() { return this.chat.resumeStream(); }
+  /** Resumes, and waits no longer than until something comes. */
+  async goesOn() {
+    const from = this.chat.statuses.length;
+    void this.resume();
+    await until(() => this.chat.statuses.slice(from).includes('streaming'), () => `it goes on: ${this.chat.statuses} ${this.error}`);
+  }
 
   /** Tool parts of the newest answer in `state`. */
   tools(state) { return (this.answer?.parts ?? []).filter(part => isTool(part) && (!state || part.state === state)); }
