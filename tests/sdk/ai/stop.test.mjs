@@ -114,6 +114,16 @@ play('stop', { upstream: true }, scene => {
     assert.equal(of(await tab.log(), 'run.cancelled').length, 1);
   });
 
+  scene('an answer that was stopped before its first word leaves no quarrel about the history', async stage => {
+    const { tab, saying } = await midway(stage, 'wait');
+    await stage.server.stopChat(tab.id);
+    await saying;
+    await tab.say(`next ${unique()}`);
+    await tab.say(`next ${unique()}`);
+    await tab.agrees();
+    assert.deepEqual((await tab.log()).filter(event => event.type.startsWith('history.')), []);
+  });
+
   scene('after a stop by the door the next turn is a usual one', async stage => {
     const { tab, saying, asked } = await midway(stage);
     await Promise.all([stage.server.stopChat(tab.id), tab.chat.stop()]);

@@ -27,7 +27,7 @@ export function obey({ messages }) {
   const [verb, name, ...rest] = said.split(' ');
   if (verb === 'hold') return say('These words come at once and then nothing comes any more ', { hold: true });
   if (verb === 'wait') return say('', { hold: true });
-  if (verb === 'slow') return say(`Slowly ${'and more slowly '.repeat(40)}to the end of ${name}.`, { ms: 10 });
+  if (verb === 'slow') return say(`Slowly ${'and more '.repeat(40)}to the end of ${name}.`, { ms: 10 });
   if (verb === 'call') return call({ id: id(), name, arguments: JSON.parse(rest.join(' ')) });
   if (verb === 'twice') return call(...[1, 2].map(n => ({ id: id(), name, arguments: { n } })));
   if (verb === 'both') {
