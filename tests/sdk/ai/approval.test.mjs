@@ -239,6 +239,31 @@ play('approval', {}, scene => {
     assert.ok(of(events, 'tool.started').length <= 1);
   });
 
+  for (const decided of [false, true]) {
+    for (const anew of ['regenerate', 'edit']) {
+      scene(`${anew} ${decided ? 'after' : 'before'} the decision shows a card of its own`, three, async stage => {
+        const tab = await carded(stage);
+        const old = tab.asked;
+        if (decided) {
+          await tab.decide(true);
+          await tab.settles(2);
+        }
+        if (anew === 'edit') await tab.chat.sendMessage({ text: 'What is the weather in Oslo?', messageId: tab.messages[0].id });
+        else await tab.chat.regenerate();
+        await tab.rests();
+        assert.notEqual(tab.asked, old);
+        assert.equal(tab.messages.length, 2);
+        const posts = tab.posts.length;
+        await tab.decide(true);
+        await tab.settles(posts + 1);
+        assert.match(tab.text, anew === 'edit' ? /In Oslo it is/ : /In Lisbon it is/);
+        assert.equal(tab.messages.length, 2);
+        await tab.agrees();
+        assert.equal(of(await tab.log(), 'tool.started').length, decided ? 2 : 1);
+      });
+    }
+  }
+
   scene('a stop withdraws the card', three, async stage => {
     const tab = await carded(stage);
     const stopped = await stage.server.stopChat(tab.id);

@@ -125,6 +125,19 @@ play('turns', { upstream: true }, scene => {
     assert.deepEqual((await tab.log())[0].metadata, { who: 'me' });
   });
 
+  scene('a chat whose session was deleted begins anew, with what the client knows', async stage => {
+    const [one, two] = [unique('one'), unique('two')];
+    const { tab, told } = await talked(stage, one);
+    assert.equal((await fetch(`${stage.server.url}/v1/sessions/${tab.id}`, { method: 'DELETE' })).ok, true);
+    const other = stage.tab({ id: tab.id });
+    await other.resume();
+    assert.equal(other.requests[0].status, 204);
+    await tab.say(two);
+    await tab.rests();
+    assert.deepEqual(told(two), [...said(one), `user: ${two}`]);
+    assert.equal(tab.messages.length, 4);
+  });
+
   scene('a long chat is told to the model as it was', async stage => {
     const words = Array.from({ length: 6 }, (_, n) => unique(`word${n}`));
     const { told } = await talked(stage, ...words);
