@@ -2,7 +2,9 @@
 // told what the client's history says, with our words where an answer is concerned.
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ai5, play } from './harness/stage.mjs';
+import { WebSocketChatTransport } from 'ai';
+import WebSocket from 'ws';
+import { ai5, ai7, dialects, play } from './harness/stage.mjs';
 import { runs } from './harness/server.mjs';
 import { textOf } from './harness/tab.mjs';
 
@@ -62,13 +64,26 @@ const actions = {
   },
 };
 
+const body = { model: 'mock/x' };
+
+/** The other transport of ai 7, where a stop is a cancel. */
+function socket(stage, { url }) {
+  const webSocket = stage.oracle.webSocket(WebSocket, stage.dialect.of);
+  const transport = new WebSocketChatTransport({ url: `${url}/v1/ai-sdk/chat/ws`, webSocket, body });
+  stage.later(() => transport.close());
+  return () => transport;
+}
+
 play('random', { upstream: true, concurrency: 3 }, scene => {
-  for (let seed = 1; seed <= SEEDS; seed += 1) {
-    scene(`seed ${seed}`, async stage => {
+  const seeds = Array.from({ length: SEEDS }, (_, n) => n + 1);
+  const ways = seeds.flatMap(seed => [[seed, false, dialects], [seed, true, [ai7]]]);
+  for (const [seed, overSocket, of] of ways) {
+    scene(`seed ${seed}${overSocket ? ' over a WebSocket' : ''}`, of, async stage => {
       const proxy = await stage.proxy();
       const roll = dice(seed);
       // The doubling of ai 5 is in resume.test.mjs: here it takes no break for a disconnect.
-      const tab = stage.tab({ body: { model: 'mock/x' }, url: proxy.url, browser: stage.dialect !== ai5 });
+      const browser = stage.dialect !== ai5;
+      const tab = stage.tab({ body, url: proxy.url, browser, transport: overSocket ? socket(stage, proxy) : undefined });
       let said = 0;
       const word = verb => `${verb} ${said += 1} of ${tab.id.slice(0, 8)}`;
       const done = [];
