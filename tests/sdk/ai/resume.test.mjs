@@ -131,6 +131,16 @@ play('resume', { concurrency: 5 }, scene => {
     assert.deepEqual(new Set([one.answer.id, two.answer.id]), new Set([said[1].id, said[2].id]));
   });
 
+  scene('three tabs that begin the same chat at the same moment are all answered for', async stage => {
+    const id = crypto.randomUUID();
+    const tabs = [1, 2, 3].map(() => stage.tab({ id, body: { model: 'demo/echo' } }));
+    await Promise.all(tabs.map((tab, n) => tab.say(`said by number ${n}`)));
+    for (const tab of tabs) { await tab.rests(); await tab.agrees(); }
+    const [last] = (await tabs[0].agrees()).slice(-1);
+    assert.equal(last.end.type, 'run.completed');
+    assert.equal(tabs.filter(tab => tab.answer.id === last.id).length, 1);
+  });
+
   scene('an unknown chat has nothing to resume', async stage => {
     stage.quiet = true;
     const tab = stage.tab();

@@ -67,6 +67,17 @@ play('stream', {}, scene => {
     assert.equal((await tab.log()).filter(event => event.type.startsWith('history.')).length, 0);
   });
 
+  scene('text that looks like framing is text', async stage => {
+    const tab = stage.tab({ body: { model: 'demo/echo', params: quick } });
+    const text = 'a\n\nb\r\nc\u2028d\u0000e data: [DONE]\n\ndata: {"type":"error","errorText":"x"}\n\n: f 🚢 \ufeff end';
+    await tab.say(text);
+    await tab.rests();
+    assert.equal(tab.text, text);
+    await tab.say('and then');
+    await tab.agrees();
+    assert.deepEqual((await tab.log()).filter(event => event.type.startsWith('history.')), []);
+  });
+
   scene('any chat id will do, and can be resumed', async stage => {
     const id = `a chat/with ütf & "marks"? ${crypto.randomUUID()}`;
     const tab = stage.tab({ id, body: { model: 'demo/echo', params: quick } });

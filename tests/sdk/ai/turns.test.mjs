@@ -138,6 +138,38 @@ play('turns', { upstream: true }, scene => {
     assert.equal(tab.messages.length, 4);
   });
 
+  scene('an application with message ids of its own does not double the context', async stage => {
+    const [one, two, three] = [unique('one'), unique('two'), unique('three')];
+    const { tab } = await talked(stage, one, two);
+    const messages = tab.messages.map(message => ({ ...message, id: crypto.randomUUID() }));
+    const other = stage.tab({ id: tab.id, body, messages });
+    await other.say(three);
+    assert.deepEqual(stage.upstream.told(stage.upstream.about(three)[0]), [...said(one), ...said(two), `user: ${three}`]);
+  });
+
+  scene('an application that sends only the end of its history keeps the whole context', async stage => {
+    for (const kept of [0, 1, 2]) {
+      const [one, two, three] = [unique('one'), unique('two'), unique('three')];
+      const { tab, told } = await talked(stage, one, two);
+      const other = stage.tab({ id: tab.id, body, messages: tab.messages.slice(tab.messages.length - kept) });
+      await other.say(three);
+      assert.deepEqual(told(three), [...said(one), ...said(two), `user: ${three}`], `the last ${kept}`);
+    }
+  });
+
+  scene('instructions in the history and a question of several parts are told as they are', async stage => {
+    const instructions = { id: crypto.randomUUID(), role: 'system', parts: [{ type: 'text', text: 'Be brief.' }] };
+    const tab = stage.tab({ body, messages: [instructions] });
+    const [one, two] = [unique('one'), unique('two')];
+    await tab.chat.sendMessage({ parts: [{ type: 'text', text: 'part' }, { type: 'text', text: one }] });
+    await tab.say(two);
+    const [first, second, ...rest] = stage.upstream.told(stage.upstream.about(two)[0]);
+    assert.equal(first, 'system: Be brief.');
+    assert.match(second, new RegExp(`^user: part\\s+${one}$`));
+    assert.deepEqual(rest, [`assistant: You said ${one}.`, `user: ${two}`]);
+    assert.deepEqual(history(await tab.log()), []);
+  });
+
   scene('a long chat is told to the model as it was', async stage => {
     const words = Array.from({ length: 6 }, (_, n) => unique(`word${n}`));
     const { told } = await talked(stage, ...words);
