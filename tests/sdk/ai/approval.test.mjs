@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ai5, ai6, ai7, ai7AsSuch, play } from './harness/stage.mjs';
-import { of } from './harness/server.mjs';
+import { counts, of } from './harness/server.mjs';
 import { partsOf, textOf } from './harness/tab.mjs';
 import { libraries } from './harness/oracle.mjs';
 
@@ -48,7 +48,7 @@ play('approval', {}, scene => {
     await sleep(200);
     assert.equal(tab.posts.length, 2, 'the decision is sent once');
     const events = await tab.log();
-    assert.deepEqual(['tool.started', 'tool.completed', 'run.completed'].map(type => of(events, type).length), [1, 1, 1]);
+    assert.deepEqual(counts(events, 'tool.started', 'tool.completed', 'run.completed'), [1, 1, 1]);
     const [done] = tab.tools();
     assert.equal(done.state, 'output-available');
     assert.deepEqual(done.output, of(events, 'tool.completed')[0].output);
@@ -150,7 +150,7 @@ play('approval', {}, scene => {
     const others = await Promise.all(Array.from({ length: 5 }, () => reloaded(stage, tab, tab.messages)));
     await Promise.all([tab, ...others].map(each => each.decide(true)));
     await Promise.all([tab.settles(2), ...others.map(other => other.settles(1))]);
-    assert.deepEqual([of(await tab.log(), 'tool.started').length, of(await tab.log(), 'approval.resolved').length], [1, 1]);
+    assert.deepEqual(counts(await tab.log(), 'tool.started', 'approval.resolved'), [1, 1]);
     for (const each of [tab, ...others]) {
       await each.agrees();
       assert.equal(each.tools()[0].state, 'output-available');
@@ -248,7 +248,8 @@ play('approval', {}, scene => {
           await tab.decide(true);
           await tab.settles(2);
         }
-        if (anew === 'edit') await tab.chat.sendMessage({ text: 'What is the weather in Oslo?', messageId: tab.messages[0].id });
+        const messageId = tab.messages[0].id;
+        if (anew === 'edit') await tab.chat.sendMessage({ text: 'What is the weather in Oslo?', messageId });
         else await tab.chat.regenerate();
         await tab.rests();
         assert.notEqual(tab.asked, old);

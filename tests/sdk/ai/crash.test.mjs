@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { WebSocketChatTransport } from 'ai';
 import WebSocket from 'ws';
 import { ai5, ai6, ai7, ai7AsSuch, play } from './harness/stage.mjs';
-import { of, runs } from './harness/server.mjs';
+import { counts, of, runs } from './harness/server.mjs';
 import { textOf } from './harness/tab.mjs';
 import { libraries } from './harness/oracle.mjs';
 
@@ -40,7 +40,7 @@ play('crash', { store: 'disk', upstream: true, own: true, concurrency: 2 }, scen
       assert.equal(back.messages.length, 2);
       assert.equal(back.answer.id, tab.answer.id);
       const events = await back.log();
-      assert.deepEqual(['run.recovered', 'run.completed', 'run.failed'].map(type => of(events, type).length), [1, 1, 0]);
+      assert.deepEqual(counts(events, 'run.recovered', 'run.completed', 'run.failed'), [1, 1, 0]);
       // And the chat goes on.
       await back.say('And another one');
       await back.rests();
@@ -70,7 +70,8 @@ play('crash', { store: 'disk', upstream: true, own: true, concurrency: 2 }, scen
   scene('killed under a WebSocket', [ai7, ai7AsSuch], async stage => {
     const whole = await undisturbed(stage);
     const webSocket = stage.oracle.webSocket(WebSocket, stage.dialect.of);
-    const tab = stage.tab({ transport: ({ api }) => new WebSocketChatTransport({ url: api.replace('/chat', '/chat/ws'), webSocket, body: story }) });
+    const url = stage.server.chat(`/ws${stage.dialect.query}`);
+    const tab = stage.tab({ transport: () => new WebSocketChatTransport({ url, webSocket, body: story }) });
     stage.later(() => tab.transport.close());
     const saying = tab.say(question);
     await tab.shows(250);

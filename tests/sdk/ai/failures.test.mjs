@@ -56,7 +56,8 @@ play('failures', {}, scene => {
 
   scene('a call that cannot be made ends as an error, and the answer goes on', async stage => {
     for (const word of ['bad_tool', 'unknown_tool']) {
-      const tab = stage.tab({ body: chaos, when: libraries[stage.dialect.version].lastAssistantMessageIsCompleteWithToolCalls });
+      const when = libraries[stage.dialect.version].lastAssistantMessageIsCompleteWithToolCalls;
+      const tab = stage.tab({ body: chaos, when });
       await tab.say(word);
       await tab.rests();
       assert.deepEqual(tab.tools().map(part => part.state), ['output-error'], word);
@@ -108,7 +109,7 @@ play('failures', {}, scene => {
       ['nothing that could go on', JSON.stringify({ id, messages: [user('hi'), { id: 'a', role: 'assistant', parts: [] }] }), 404],
     ];
     for (const [what, text, status] of bad) {
-      const answer = await fetch(stage.server.chat(), { method: 'POST', headers: { 'content-type': 'application/json' }, body: text });
+      const answer = await fetch(stage.server.chat(), { method: 'POST', body: text });
       const said = await answer.text();
       assert.ok(answer.status === status || (status === 400 && answer.status === 422), `${what}: ${answer.status} ${said}`);
       assert.match(answer.headers.get('content-type'), /^text\/plain/, what);
@@ -116,7 +117,8 @@ play('failures', {}, scene => {
     }
     const tab = stage.tab({ body: { model: 'demo/echo' } });
     await tab.say('hello');
-    const idle = await post(stage.server.chat(), { id: tab.id, messages: tab.messages, trigger: 'submit-message', messageId: tab.answer.id });
+    const idle = await post(stage.server.chat(),
+      { id: tab.id, messages: tab.messages, trigger: 'submit-message', messageId: tab.answer.id });
     assert.equal(idle.status, 409, 'nothing waits');
     readable(idle.text);
     const stop = await post(`${stage.server.chat()}/${id}/stop`, {});

@@ -52,7 +52,8 @@ play('late', { upstream: true }, scene => {
     const tab = stage.tab({ body: { model: 'demo/story', params: { tokens_per_second: 100 } } });
     await tab.say('Tell me a story');
     // A double click: the second takes the place of the first, and the chat shows one answer.
-    await Promise.all([tab.chat.regenerate(), stage.tab({ id: tab.id, messages: structuredClone(tab.messages) }).chat.regenerate()]);
+    const other = stage.tab({ id: tab.id, messages: structuredClone(tab.messages) });
+    await Promise.all([tab.chat.regenerate(), other.chat.regenerate()]);
     await tab.rests();
     const said = runs(await tab.log());
     assert.ok(said.length === 2 || said.length === 3, String(said.length));

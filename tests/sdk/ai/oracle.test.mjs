@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Oracle } from './harness/oracle.mjs';
 
-const lines = (...chunks) => `${chunks.map(chunk => `data: ${typeof chunk === 'string' ? chunk : JSON.stringify(chunk)}\n\n`).join('')}`;
+const json = chunk => (typeof chunk === 'string' ? chunk : JSON.stringify(chunk));
+const lines = (...chunks) => chunks.map(chunk => `data: ${json(chunk)}\n\n`).join('');
 
 async function faults(of, text) {
   const oracle = new Oracle();

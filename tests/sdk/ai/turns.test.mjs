@@ -94,8 +94,8 @@ play('turns', { upstream: true }, scene => {
   scene('a changed answer changes nothing for the model', async stage => {
     const [one, two] = [unique('one'), unique('two')];
     const { tab, told } = await talked(stage, one);
-    tab.chat.messages = tab.messages.map(message => message.role === 'assistant'
-      ? { ...message, parts: [{ type: 'step-start' }, { type: 'text', text: 'I never said that.', state: 'done' }] } : message);
+    const parts = [{ type: 'step-start' }, { type: 'text', text: 'I never said that.', state: 'done' }];
+    tab.chat.messages = tab.messages.map(message => (message.role === 'assistant' ? { ...message, parts } : message));
     await tab.say(two);
     assert.deepEqual(told(two), [...said(one), `user: ${two}`]);
     assert.deepEqual(history(await tab.log()), ['history.diverged']);
@@ -103,7 +103,8 @@ play('turns', { upstream: true }, scene => {
 
   scene('a chat that began elsewhere brings its history along', async stage => {
     const [before, now] = [unique('before'), unique('now')];
-    const messages = [user(before), { id: crypto.randomUUID(), role: 'assistant', parts: [{ type: 'text', text: 'Elsewhere.' }] }];
+    const answer = { id: crypto.randomUUID(), role: 'assistant', parts: [{ type: 'text', text: 'Elsewhere.' }] };
+    const messages = [user(before), answer];
     const tab = stage.tab({ body, messages });
     await tab.say(now);
     const told = stage.upstream.told(stage.upstream.about(now)[0]);
@@ -115,7 +116,8 @@ play('turns', { upstream: true }, scene => {
   });
 
   scene('what a chat is created with counts for all of its turns', async stage => {
-    const tab = stage.tab({ body: { ...body, system: 'You are a mate.', params: { max_tokens: 77 }, metadata: { who: 'me' }, other: 1 } });
+    const extras = { system: 'You are a mate.', params: { max_tokens: 77 }, metadata: { who: 'me' }, other: 1 };
+    const tab = stage.tab({ body: { ...body, ...extras } });
     for (const word of [unique('one'), unique('two')]) {
       await tab.say(word);
       const [request] = stage.upstream.about(word);

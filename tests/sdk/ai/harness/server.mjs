@@ -95,6 +95,7 @@ export async function post(url, body) {
 }
 
 export const of = (events, type) => events.filter(event => event.type === type);
+export const counts = (events, ...types) => types.map(type => of(events, type).length);
 
 /** The runs of a log in order: id, text, reasoning, and the event that ended it, if it has ended. */
 export function runs(events) {
