@@ -8,7 +8,7 @@ import { ai5, ai7, dialects, play } from './harness/stage.mjs';
 import { of, runs } from './harness/server.mjs';
 import { textOf } from './harness/tab.mjs';
 
-const SEEDS = Number(process.env.SEEDS ?? 6);
+const SEEDS = Number(process.env.STEERAGE_SDK_SEEDS ?? 6);
 const STEPS = 12;
 
 /** Numbers from a seed (mulberry32), so that a failure can be had again. */
