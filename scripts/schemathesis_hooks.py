@@ -62,6 +62,8 @@ def chat(body):
             if part["type"] == "file":
                 part["type"] = "step-start"
     if messages(body):
+        if messages(body)[-1]["role"] == "system":
+            messages(body)[-1]["role"] = "user"
         messages(body)[-1].setdefault("parts", []).append({"type": "text", "text": "go on"})
     else:
         body["messages"] = [{"id": "m0", "role": "user", "parts": [{"type": "text", "text": "go on"}]}]

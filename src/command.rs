@@ -229,7 +229,8 @@ pub struct Regenerate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command_id: Option<CommandId>,
     /// The answer that is given again (a message of it, or its run), or the input that is answered again; what comes after
-    /// leaves the model's context with it.
+    /// leaves the model's context with it. Beside a `history`, which says where the client is, it is the answer that the
+    /// client wants another one for: if that has left the context already, the request comes late, and is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<MessageId>,
     /// The conversation up to the input as the client has it; see [`Said`].

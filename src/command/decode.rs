@@ -131,9 +131,6 @@ impl Command {
                 ))
             }
             Self::Send(s) => said(&s.content),
-            Self::Regenerate(r) if r.message_id.is_some() && r.history.is_some() => {
-                Err(CommandError::Invalid("at most one of message_id and history is given".into()))
-            }
             Self::Deny(d) => short("message", &d.message),
             Self::ToolResult(t) if t.output.is_some() == t.error.is_some() => {
                 Err(CommandError::Invalid("exactly one of output and error is given".into()))

@@ -139,8 +139,10 @@ pub(super) async fn stop(State(app): State<App>, Path(id): Path<String>, request
         async move {
             let AnyBytes(body) = AnyBytes::<CREATE_BYTES_MAX>::from_request(request, &()).await?;
             let stop: Stop = if body.trim_ascii().is_empty() { Stop::default() } else { extract::parse(&body)? };
-            let Some(handle) = app.find(&Chat::named(&id).key).await? else { return Ok(None) };
-            stop_run(&handle, stop.active_stream_id.as_deref()).await
+            let chat = Chat::or_turn(&id);
+            let Some(handle) = app.find(&chat.key).await? else { return Ok(None) };
+            let turn = chat.turn.map(|_| id);
+            stop_run(&handle, stop.active_stream_id.or(turn).as_deref()).await
         }
     };
     let run_id = app.whole(work).await?;

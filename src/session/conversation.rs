@@ -16,6 +16,8 @@ use crate::{
 pub struct Conversation {
     /// All of them, also those that a cancel rolled back.
     pub messages: Vec<Message>,
+    /// Where the newest message of each name is.
+    names: HashMap<MessageId, usize>,
     /// Where each call is: message and part.
     calls: HashMap<CallId, (usize, usize)>,
     /// Index of the first input that no run has taken up.
@@ -143,13 +145,23 @@ impl Conversation {
         }
         let parts = vec![Part::Text { block: None, text: content }];
         let status = MessageStatus::Complete;
-        self.messages.push(Message { message_id, role, run_id, status, rolled_back: false, parts });
+        self.push(Message { message_id, role, run_id, status, rolled_back: false, parts });
     }
 
     /// Whether a message of the model's context has that name. One that has left it may be named again: it is the same
     /// message, said anew.
     pub fn has(&self, message_id: &MessageId) -> bool {
-        self.messages.iter().any(|message| !message.rolled_back && message.message_id == *message_id)
+        self.names.get(message_id).is_some_and(|at| !self.messages[*at].rolled_back)
+    }
+
+    /// Whether a message had that name at any time.
+    pub fn had(&self, message_id: &MessageId) -> bool {
+        self.names.contains_key(message_id)
+    }
+
+    fn push(&mut self, message: Message) {
+        self.names.insert(message.message_id.clone(), self.messages.len());
+        self.messages.push(message);
     }
 
     /// Takes these messages out of the model's context.
@@ -167,7 +179,7 @@ impl Conversation {
     fn assistant(&mut self, message_id: &MessageId, run_id: Option<RunId>) -> usize {
         match self.messages.last() {
             Some(last) if last.message_id == *message_id => {}
-            _ => self.messages.push(Message {
+            _ => self.push(Message {
                 message_id: message_id.clone(),
                 role: Role::Assistant,
                 run_id,

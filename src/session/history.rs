@@ -6,7 +6,7 @@
 //! ten messages) takes nothing away, and one that says something else about what is here changes nothing. Every
 //! difference is an event.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::{
     conversation::Message,
@@ -19,6 +19,9 @@ use crate::{
     id::{CommandId, MessageId, RunId},
     spec::Role,
 };
+
+/// Names in one `history.diverged`: enough to see what is amiss, and the event stays small.
+const IGNORED_MAX: usize = 100;
 
 /// What becomes of the conversation before the next run.
 #[derive(Debug, Default, PartialEq)]
@@ -93,8 +96,7 @@ impl State {
         if send.replaces.is_some() && replaced.is_none() && !anew {
             return Err(Reason::UnknownMessage);
         }
-        let heard = |id: &MessageId| self.fold.conversation.messages.iter().any(|message| message.message_id == *id);
-        if send.message_id.as_ref().is_some_and(heard) && !anew {
+        if send.message_id.as_ref().is_some_and(|id| self.fold.conversation.had(id)) && !anew {
             return Err(Reason::AlreadySaid);
         }
         let mut revision = Revision::default();
@@ -111,11 +113,13 @@ impl State {
         // Without a name: up to the newest input.
         let newest = || shown.iter().rposition(Shown::is_input).map(|at| at + 1);
         let stay = match (&regenerate.message_id, &regenerate.history) {
-            (Some(id), _) => {
+            // An answer that has been given again already: the request is a late one.
+            (Some(id), Some(_)) if self.has_left(id) => return Err(Reason::UnknownMessage),
+            (Some(id), None) => {
                 let at = shown.iter().position(|shown| shown.is(id)).ok_or(Reason::UnknownMessage)?;
                 Some(if shown[at].role() == Role::Assistant { at } else { at + 1 })
             }
-            (None, Some(history)) => {
+            (_, Some(history)) => {
                 let stay = revision.compare(&shown, history).or_else(newest);
                 // A question that the client has changed is asked as it is now.
                 let changed = history.last().zip(stay).filter(|(asked, stay)| {
@@ -145,9 +149,19 @@ impl State {
         Ok(revision)
     }
 
+    /// Whether a message or a run of that name was in the context and is no longer.
+    fn has_left(&self, id: &MessageId) -> bool {
+        let is_it = |message: &&Message| {
+            message.message_id == *id || message.run_id.as_ref().is_some_and(|run| run.as_str() == id.as_str())
+        };
+        let newest = self.fold.conversation.messages.iter().rev().find(is_it);
+        newest.is_some_and(|message| message.rolled_back)
+    }
+
     /// Does it, and says so.
     pub(super) fn revise(&mut self, revision: Revision, command_id: &CommandId, now: Millis, out: &mut Out) {
-        let Revision { rewound, added, ignored, absent, .. } = revision;
+        let Revision { rewound, added, mut ignored, absent, .. } = revision;
+        ignored.truncate(IGNORED_MAX);
         if !rewound.is_empty() {
             self.emit(Event::HistoryRewound { message_ids: rewound, command_id: command_id.clone() }, now, out);
         }
@@ -197,19 +211,42 @@ impl Revision {
 fn places(shown: &[Shown<'_>], history: &[Said]) -> Vec<Option<usize>> {
     let by_name: HashMap<&str, usize> = shown.iter().enumerate().flat_map(|(at, s)| names(s, at)).collect();
     let named = |said: &Said| by_name.get(said.message_id.as_str()).copied();
+    if history.iter().all(|said| named(said).is_some()) {
+        return history.iter().map(named).collect();
+    }
+    // Looked up and not searched for: both sides may be long, and this is done between two tokens of other sessions.
     let taken: HashSet<usize> = history.iter().filter_map(named).collect();
+    let texts: Vec<String> = shown.iter().map(Shown::text).collect();
+    let mut alike: HashMap<(Role, &str), VecDeque<usize>> = HashMap::new();
+    for at in (0..shown.len()).filter(|at| !taken.contains(at)) {
+        alike.entry((shown[at].role(), texts[at].as_str())).or_default().push_back(at);
+    }
+    let mut places = Vec::with_capacity(history.len());
     let mut next = 0;
-    let place = |said: &Said| {
-        let says_it = |at: &usize| match *at == next {
-            true => shown[*at].agrees_with(said),
-            false => shown[*at].role() == said.role && shown[*at].text() == said.content,
+    for said in history {
+        // An answer that the client has not seen the end of is known where it stands.
+        let cut = shown.get(next).is_some_and(|here| {
+            !here.is_input()
+                && said.role == Role::Assistant
+                && !taken.contains(&next)
+                && texts[next].starts_with(&said.content)
+        });
+        let mut same = alike.get_mut(&(said.role, said.content.as_str()));
+        if let Some(same) = &mut same {
+            while same.front().is_some_and(|at| *at < next) {
+                same.pop_front();
+            }
+        }
+        let place = match named(said) {
+            None if said.content.trim().is_empty() => None,
+            None if cut => Some(next),
+            None => same.and_then(|same| same.front().copied()),
+            named => named,
         };
-        let alike = || (next..shown.len()).filter(|at| !taken.contains(at)).find(says_it);
-        let place = named(said).or_else(|| if said.content.trim().is_empty() { None } else { alike() });
         next = place.map_or(next, |at| at + 1);
-        place
-    };
-    history.iter().map(place).collect()
+        places.push(place);
+    }
+    places
 }
 
 /// Whether it is an answer without a word.

@@ -285,8 +285,7 @@ impl State {
 
     /// A name for a message, also where a client has named one as we do.
     fn message_name(&self) -> MessageId {
-        let messages = &self.fold.conversation.messages;
-        self.name_but("msg", |id| messages.iter().any(|message| message.message_id == *id))
+        self.name_but("msg", |id| self.fold.conversation.had(id))
     }
 
     /// Adds an event to the log.

@@ -265,3 +265,76 @@ async fn an_application_with_names_of_its_own_is_recognised_by_what_was_said() {
     chat.post(json!({"messages": history})).await;
     assert_eq!(story.model.prompts()[3].messages.len(), 3, "{:?}", story.model.prompts()[3].messages);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_late_request_for_another_answer_undoes_nothing() {
+    let story = Story::new([says("first"), says("again"), says("second")]);
+    let chat = Chat::new(&story);
+    let first = chat.say("u1", "one").await;
+    let again =
+        json!({"trigger": "regenerate-message", "messageId": first.message_id(), "messages": [user("u1", "one")]});
+    let second = chat.post(again.clone()).await;
+    assert_eq!(text(&second.chunks), "again");
+    chat.post(json!({"messages": [user("u1", "one"), said(&second), user("u2", "two")]})).await;
+    let (status, late) = chat.ask("POST", chat::API, &posted(again)).await;
+    assert_eq!((status, late.text().await.contains("no such message")), (404, true));
+    assert_eq!((of(&story.log().await, "run.started").len(), of(&story.log().await, "history.rewound").len()), (3, 1));
+    // An application's own name for the answer says nothing.
+    let own = json!({"trigger": "regenerate-message", "messageId": "theirs", "messages": [user("u1", "one")]});
+    assert_eq!(text(&chat.post(own).await.chunks), "ok");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_changed_and_changed_back_is_said_again() {
+    let story = Story::new([says("1"), says("2"), says("3")]);
+    let chat = Chat::new(&story);
+    for (content, answer) in [("A", "1"), ("B", "2"), ("A", "3"), ("A", "3")] {
+        let alone = chat.post(json!({"message": user("u1", content)})).await;
+        assert_eq!(text(&alone.chunks), answer, "{content}");
+    }
+    assert_eq!(story.model.prompts()[2].messages.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_posts_is_a_reader_from_the_first_moment() {
+    let story = Story::new([vec![ms(100), Line::Say("Hello."), Line::End(FinishReason::Stop)]]);
+    let body = json!({"messages": [user("u1", "Hi")], "on_disconnect": {"cancel_after_s": 0}});
+    let answer = Chat::new(&story).post(body).await;
+    assert_eq!(text(&answer.chunks), "Hello.");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_is_no_chat_and_its_name_stops_only_it() {
+    let story = Story::new([endless("One"), endless("Two")]);
+    let chat = Chat::new(&story);
+    let mut first = chat.open(json!({"messages": [user("u1", "Count")]})).await;
+    let turn = first.headers["x-workflow-run-id"].clone();
+    first.until("text-delta").await;
+    let elsewhere = story.client.post(chat::API, json!({"id": turn, "messages": [user("u9", "Hi")]})).await;
+    assert!(elsewhere.headers["steerage-session"].starts_with("chat-"), "{:?}", elsewhere.headers);
+    let mut second = chat.open(json!({"messages": [user("u2", "Count")]})).await;
+    second.until("text-delta").await;
+    let stop = async |id: &str| story.client.post(&format!("{}/{id}/stop", chat::API), json!({})).await.json();
+    assert_eq!(stop(&turn).await["stopped"], false, "the turn of that name is over");
+    assert_eq!(stop(&second.headers["x-workflow-run-id"]).await["stopped"], true);
+}
+
+#[tokio::test]
+async fn a_history_of_thousands_is_compared_at_once() {
+    let story = Story::new([]);
+    let chat = Chat::new(&story);
+    let own = |name: char, n: usize| {
+        json!({"id": format!("{name}{n}"), "role": if n.is_multiple_of(2) { "user" } else { "assistant" },
+                                            "parts": [{"type": "text", "text": format!("{name} says {n}")}]})
+    };
+    let history = |name: char| {
+        (0..10_000).map(|n| own(name, n)).chain([user(&format!("{name}-last"), "Well?")]).collect::<Vec<_>>()
+    };
+    // A search through all for each of them would outlast the patience of a test.
+    chat.post(json!({"messages": history('a')})).await;
+    chat.post(json!({"messages": history('b')})).await;
+    let mut more = history('c');
+    more.insert(0, user("one-more", "?"));
+    let (status, refused) = chat.ask("POST", chat::API, &posted(json!({"messages": more}))).await;
+    assert_eq!((status, refused.text().await.as_str()), (400, "a history has at most 10000 messages"));
+}

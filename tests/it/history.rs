@@ -396,8 +396,6 @@ async fn what_waits_has_no_place_yet() {
             assert_eq!(story.refusal(command.clone()).await, refused, "{command}");
         }
     }
-    let both = with(json!({"type": "regenerate", "message_id": "m1"}), &[("m1", "user", "one")]);
-    assert_eq!(story.refusal(both).await, refused);
     assert_eq!(story.log().await, before, "they were no commands, and nothing is recorded");
 }
 

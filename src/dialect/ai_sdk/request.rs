@@ -3,7 +3,7 @@
 //! Clients of three major versions send parts of many kinds, and applications add keys of their own. What is not needed
 //! is passed over; what would be lost without a word (a file) is refused.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
 use crate::{
@@ -11,6 +11,9 @@ use crate::{
     id::{InvalidId, MessageId},
     spec::Role,
 };
+
+/// Messages of one history: more than any page shows, and few enough to be compared between two tokens.
+pub const HISTORY_MESSAGES_MAX: usize = 10_000;
 
 /// The body of a `POST`, and the part of a WebSocket `send` that is the same.
 #[derive(Debug, Deserialize)]
@@ -45,12 +48,50 @@ pub enum Trigger {
 pub struct UiMessage {
     id: Option<String>,
     role: Role,
-    #[serde(default)]
-    parts: Vec<UiPart>,
+    #[serde(default, deserialize_with = "parts")]
+    parts: Vec<Part>,
 }
 
-/// A part of one. Fields that a kind of part does not have are absent.
-#[derive(Clone, Debug, Deserialize)]
+/// What is kept of a part.
+#[derive(Clone, Debug)]
+enum Part {
+    Text(String),
+    Step,
+    File,
+    Tool(Box<ToolPart>),
+}
+
+#[derive(Clone, Debug)]
+struct ToolPart {
+    call_id: String,
+    answer: Option<ClientAnswer>,
+}
+
+/// Reads parts one by one and keeps what is needed: a body may have a great many that say nothing.
+fn parts<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Part>, D::Error> {
+    struct Parts;
+
+    impl<'de> de::Visitor<'de> for Parts {
+        type Value = Vec<Part>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a list of parts")
+        }
+
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<Part>, A::Error> {
+            let mut kept = Vec::new();
+            while let Some(part) = seq.next_element::<UiPart>()? {
+                kept.extend(part.kept());
+            }
+            Ok(kept)
+        }
+    }
+
+    d.deserialize_seq(Parts)
+}
+
+/// A part as it is sent. Fields that a kind of part does not have are absent.
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct UiPart {
     #[serde(rename = "type")]
@@ -63,7 +104,7 @@ struct UiPart {
     approval: Option<UiApproval>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Deserialize)]
 struct UiApproval {
     id: String,
     approved: Option<bool>,
@@ -86,7 +127,7 @@ pub enum Intent {
     },
     /// Another answer.
     Regenerate {
-        /// What is answered, or answered again; `None` for the newest, or where the history says it.
+        /// What is answered, or answered again; `None` for the newest. Beside a history, the answer that is not wanted.
         message_id: Option<MessageId>,
         /// What the client has, up to the question.
         history: Option<Vec<Said>>,
@@ -114,10 +155,12 @@ pub enum Anew {
 }
 
 /// What a client says to one call.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ClientAnswer {
     /// To a request for approval.
     Decision {
+        /// Of which call.
+        call_id: String,
         /// Which.
         approval_id: String,
         /// Yes or no.
@@ -134,6 +177,15 @@ pub enum ClientAnswer {
     },
 }
 
+impl ClientAnswer {
+    /// The call that is answered.
+    pub fn call_id(&self) -> &str {
+        match self {
+            Self::Decision { call_id, .. } | Self::Output { call_id, .. } => call_id,
+        }
+    }
+}
+
 /// Why a submission cannot be understood, in words for a user.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSubmission {
@@ -143,6 +195,9 @@ pub enum InvalidSubmission {
     /// The newest message is nobody's question.
     #[error("the last message is a user's, or an answer that is followed up")]
     NotAsked,
+    /// More messages than any page shows.
+    #[error("a history has at most {HISTORY_MESSAGES_MAX} messages")]
+    TooMany,
     /// A message says nothing.
     #[error("the message has no text")]
     NoText,
@@ -210,13 +265,18 @@ fn regenerate(
         if messages.last().filter(uncut).is_some() {
             messages.pop();
         }
-        return Ok(Intent::Regenerate { message_id: None, history: Some(history(messages)?) });
+        // A name that is none of ours is an answer that the application has named.
+        let message_id = message_id.and_then(|id| id.parse().ok());
+        return Ok(Intent::Regenerate { message_id, history: Some(history(messages)?) });
     }
     let id = message_id.or(message.as_ref().and_then(|m| m.id.as_deref()));
     Ok(Intent::Regenerate { message_id: id.map(str::parse).transpose()?, history: None })
 }
 
 fn history(messages: Vec<UiMessage>) -> Result<Vec<Said>, InvalidSubmission> {
+    if messages.len() > HISTORY_MESSAGES_MAX {
+        return Err(InvalidSubmission::TooMany);
+    }
     let said = |message: UiMessage| {
         let id = message.id.as_deref().unwrap_or_default();
         Ok(Said { message_id: id.parse()?, role: message.role, content: message.said()? })
@@ -227,38 +287,58 @@ fn history(messages: Vec<UiMessage>) -> Result<Vec<Said>, InvalidSubmission> {
 impl UiMessage {
     /// What it says, as text. An answer's parts are pieces of one text; a person's are paragraphs.
     fn said(&self) -> Result<String, InvalidSubmission> {
-        if self.role != Role::Assistant && self.parts.iter().any(|part| part.kind == "file") {
+        if self.role != Role::Assistant && self.parts.iter().any(|part| matches!(part, Part::File)) {
             return Err(InvalidSubmission::File);
         }
-        let texts = self.parts.iter().filter(|part| part.kind == "text").filter_map(|part| part.text.as_deref());
+        let texts = self.parts.iter().filter_map(|part| match part {
+            Part::Text(text) => Some(text.as_str()),
+            _ => None,
+        });
         let between = if self.role == Role::Assistant { "" } else { "\n\n" };
         Ok(texts.collect::<Vec<_>>().join(between))
     }
 
     /// The calls of its last step, and what the client says to them. Earlier steps were over before it was asked.
     fn follow_up(&self) -> Intent {
-        let last_step = self.parts.iter().rposition(|part| part.kind == "step-start").map_or(0, |at| at + 1);
-        let parts = &self.parts[last_step..];
-        let calls = parts.iter().filter_map(|part| part.tool_call_id.clone()).collect();
-        let answers = parts.iter().filter_map(UiPart::answer).collect();
+        let last_step = self.parts.iter().rposition(|part| matches!(part, Part::Step)).map_or(0, |at| at + 1);
+        let tools = || {
+            self.parts[last_step..].iter().filter_map(|part| match part {
+                Part::Tool(tool) => Some(&**tool),
+                _ => None,
+            })
+        };
+        let calls = tools().map(|tool| tool.call_id.clone()).collect();
+        let answers = tools().filter_map(|tool| tool.answer.clone()).collect();
         Intent::FollowUp { message_id: self.id.clone().unwrap_or_default(), calls, answers }
     }
 }
 
 impl UiPart {
-    fn answer(&self) -> Option<ClientAnswer> {
-        let call_id = self.tool_call_id.clone()?;
+    fn kept(self) -> Option<Part> {
+        match self.kind.as_str() {
+            "text" => self.text.map(Part::Text),
+            "step-start" => Some(Part::Step),
+            "file" => Some(Part::File),
+            _ => {
+                let call_id = self.tool_call_id.clone()?;
+                Some(Part::Tool(Box::new(ToolPart { call_id, answer: self.answer() })))
+            }
+        }
+    }
+
+    fn answer(self) -> Option<ClientAnswer> {
+        let call_id = self.tool_call_id?;
         match self.state.as_deref()? {
             "approval-responded" => {
-                let UiApproval { id, approved, reason } = self.approval.clone()?;
-                Some(ClientAnswer::Decision { approval_id: id, approved: approved?, reason })
+                let UiApproval { id, approved, reason } = self.approval?;
+                Some(ClientAnswer::Decision { call_id, approval_id: id, approved: approved?, reason })
             }
             "output-available" => {
-                let result = Ok(self.output.clone().unwrap_or_default());
+                let result = Ok(self.output.unwrap_or_default());
                 Some(ClientAnswer::Output { call_id, result })
             }
             "output-error" => {
-                let result = Err(self.error_text.clone().unwrap_or_default());
+                let result = Err(self.error_text.unwrap_or_default());
                 Some(ClientAnswer::Output { call_id, result })
             }
             _ => None,

@@ -74,7 +74,12 @@ impl Turn {
         self.calls.waiting().filter(|_| self.waits())
     }
 
-    /// The calls that wait for a result of the client's, whatever else goes on.
+    /// The calls that wait for a person or for the client, whatever else goes on.
+    pub fn awaited(&self) -> impl Iterator<Item = &CallId> {
+        self.calls.waiting()
+    }
+
+    /// Those of them that wait for a result of the client's.
     pub fn handed_over(&self) -> impl Iterator<Item = &CallId> {
         self.calls.handed_over()
     }

@@ -15,12 +15,17 @@ pub(super) struct Chat {
 }
 
 impl Chat {
-    /// A chat id is the session's id where it can be one. Any other text has a session of its own all the same:
-    /// `chat-` and the first half of its SHA-256, so that a back end can name it, too. The id of a turn names the session of the turn.
-    pub(super) fn named(id: &str) -> Self {
-        if let Some(TurnId { session, event }) = TurnId::parse(id) {
-            return Self { key: key(session), turn: Some(event) };
+    /// What comes back to a response names its turn; any other text names a chat.
+    pub(super) fn or_turn(id: &str) -> Self {
+        match TurnId::parse(id) {
+            Some(TurnId { session, event }) => Self { key: key(session), turn: Some(event) },
+            None => Self::named(id),
         }
+    }
+
+    /// A chat id is the session's id where it can be one. Any other text has a session of its own all the same:
+    /// `chat-` and the first half of its SHA-256, so that a back end can name it, too.
+    pub(super) fn named(id: &str) -> Self {
         let session = id
             .parse()
             .unwrap_or_else(|_| format!("chat-{}", text_digest(id)).parse().expect("a fingerprint is a session id"));
@@ -63,7 +68,7 @@ mod tests {
         // printf %s 'a b' | sha256sum
         assert_eq!(session("a b"), "chat-c8687a08aa5d6ed2044328fa6a697ab8");
         let long = "x".repeat(65);
-        let odd = ["", ".", "..", "a b", "a/b", "é", "a~b", long.as_str(), "chat:1"];
+        let odd = ["", ".", "..", "a b", "a/b", "é", "a~b", "s1~k7q2mx.42", long.as_str(), "chat:1"];
         let names: std::collections::HashSet<_> = odd.iter().map(|id| session(id)).collect();
         assert_eq!(names.len(), odd.len());
         assert!(names.iter().all(|name| name.starts_with("chat-") && name.len() == 37), "{names:?}");
@@ -71,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_turn_names_its_session_and_its_place() {
-        let chat = Chat::named("s1~k7q2mx.42");
+        let chat = Chat::or_turn("s1~k7q2mx.42");
         assert_eq!((chat.key.session.as_str(), chat.turn), ("s1", Some("k7q2mx.42".parse().unwrap())));
         let turn = TurnId::parse("s1~k7q2mx.42").unwrap();
         assert_eq!(turn.to_string(), "s1~k7q2mx.42");

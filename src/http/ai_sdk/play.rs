@@ -3,7 +3,7 @@
 //! A response ends where the client has to act: at the end of the run, and where every open call waits for an approval or
 //! for a client's tool. A client that is still being sent something sends nothing itself.
 
-use std::pin::pin;
+use std::{collections::HashSet, pin::pin};
 
 use async_stream::stream;
 use futures_util::Stream;
@@ -32,6 +32,14 @@ pub(super) enum Piece {
     End,
     /// This connection cannot go on, and the run does: the client has to come back.
     Broken,
+}
+
+/// What a run waits for.
+pub(super) struct Waiting {
+    /// The calls that are the client's to run, and that it may.
+    pub(super) results: HashSet<CallId>,
+    /// These, and those that wait for a person.
+    pub(super) all: HashSet<CallId>,
 }
 
 /// A response that has not begun.
@@ -73,7 +81,7 @@ pub(super) async fn spec(handle: &Handle) -> Result<SessionSpec, Problem> {
 /// The newest run of a chat, or the run of a turn, if there is something to be played. `None` where there is no such
 /// chat, where nothing ran, and where everything ended a while ago; with `ended`, what ended is played at any time.
 pub(super) async fn newest(app: &App, id: &str, options: Options, ended: bool) -> Result<Option<Played>, Problem> {
-    let chat = chat::Chat::named(id);
+    let chat = chat::Chat::or_turn(id);
     let Some(handle) = app.find(&chat.key).await? else { return Ok(None) };
     if let Some(event) = chat.turn {
         let Ok(at) = handle.locate(event) else { return Ok(None) };
@@ -90,24 +98,26 @@ pub(super) async fn newest(app: &App, id: &str, options: Options, ended: bool) -
 impl Played {
     /// The run whose first event is at `run`, from its start.
     pub(super) async fn run(handle: Handle, run: Seq, options: Options) -> Result<Self, Problem> {
+        // First of all: a session that ends when its last reader leaves must not think that it has.
+        let reader = handle.reader(Seq(run.0.saturating_sub(1)));
         let mut turn = Turn::new(options);
         let mut chunks = Chunks::new();
         if let Some(created) = frame_at(&handle, Seq(1)).await? {
             turn.push(&created, &mut chunks).map_err(unreadable)?;
         }
-        let reader = handle.reader(Seq(run.0.saturating_sub(1)));
         Ok(Self { handle, reader, turn, chunks, run, first: run, options })
     }
 
-    /// The run from the first moment at which it waited for one of these calls, and the calls whose results it
-    /// waits for now. `None` where it never did.
+    /// The run from the first moment at which it waited for one of these calls, and the calls that it waits for now.
+    /// `None` where it never did.
     pub(super) async fn after_pause(
         handle: Handle,
         run: Seq,
         calls: &[String],
         options: Options,
-    ) -> Result<Option<(Self, Vec<CallId>)>, Problem> {
-        let asked = |turn: &Turn| turn.waiting().any(|id| calls.iter().any(|call| call == id.as_str()));
+    ) -> Result<Option<(Self, Waiting)>, Problem> {
+        let calls: HashSet<&str> = calls.iter().map(String::as_str).collect();
+        let asked = |turn: &Turn| turn.waiting().any(|id| calls.contains(id.as_str()));
         let mut scout = Self::run(handle.clone(), run, options).await?;
         let mut paused_at = None;
         while let Some(frames) = scout.ready().await?.filter(|_| !scout.turn.is_over()) {
@@ -120,9 +130,9 @@ impl Played {
             }
         }
         let Some(paused_at) = paused_at else { return Ok(None) };
-        let handed_over = scout.turn.handed_over().cloned().collect();
+        let (results, all) = (scout.turn.handed_over().cloned().collect(), scout.turn.awaited().cloned().collect());
         let played = Self::run(handle, run, options).await?.continued(paused_at).await?;
-        Ok(played.map(|played| (played, handed_over)))
+        Ok(played.map(|played| (played, Waiting { results, all })))
     }
 
     /// What can be read now. `None` at the tail.
@@ -166,15 +176,18 @@ impl Played {
             false => again.continued(Seq(self.first.0 - 1)).await?,
         };
         let Some(mut again) = again else { return Ok(0) };
+        let mut count = 0;
         while let Some(frames) = again.ready().await? {
             for frame in frames {
                 again.turn.push(&frame, &mut again.chunks).map_err(unreadable)?;
             }
+            count += again.chunks.len();
+            again.chunks.clear();
         }
         if again.turn.waits() {
             again.turn.pause(&mut again.chunks);
         }
-        Ok(again.chunks.len())
+        Ok(count + again.chunks.len())
     }
 
     pub(super) fn handle(&self) -> &Handle {

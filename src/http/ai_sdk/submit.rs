@@ -1,5 +1,7 @@
 //! What a client posts becomes commands of the session, and the response that it waits for.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -7,7 +9,7 @@ use super::{
     App, Command, Handle, Options, Problem, Tenant,
     chat::{self, Chat},
     give,
-    play::{self, Played},
+    play::{self, Played, Waiting},
 };
 use crate::{
     command::{Approve, COMMAND_BYTES_MAX, Deny, IfRunning, REASON_BYTES_MAX, Receipt, Regenerate, Send, ToolResult},
@@ -15,9 +17,9 @@ use crate::{
     digest::digest,
     event::Event,
     http::extract::Object,
-    id::{CallId, CommandId, RunId, Seq},
+    id::{CallId, CommandId, MessageId, RunId, Seq},
     registry::{NewSession, RegistryError},
-    spec::{OnDisconnect, Params, ToolSpec},
+    spec::{OnDisconnect, Params, Role, ToolSpec},
 };
 
 /// What a chat is to be, among whatever else an application sends. Read when the chat is created.
@@ -51,6 +53,8 @@ pub(super) async fn submit(
     let id = submission.id.clone();
     let intent = submission.intent()?;
     let handle = chat(app, id.as_deref(), new, intent.can_begin()).await?;
+    // Whoever posts is a reader already: a session that ends when its last one leaves must not end in between.
+    let _here = handle.reader(handle.tail());
     match intent {
         Intent::Say { content, message_id, history, anew } => {
             let command_id = match (&message_id, anew) {
@@ -59,16 +63,16 @@ pub(super) async fn submit(
             };
             let replaces = message_id.clone().filter(|_| anew != Anew::No);
             let send = Send { command_id, content, if_running: IfRunning::Cancel, message_id, replaces, history };
-            say(handle, send, options).await
+            say(handle.clone(), send, options).await
         }
         Intent::Regenerate { message_id, history } => {
             let regenerate = Regenerate { command_id: None, message_id, history };
             let receipt = give(&handle, Command::Regenerate(regenerate)).await?;
             let run = run_of(&handle, &receipt).await?;
-            Played::run(handle, run, options).await
+            Played::run(handle.clone(), run, options).await
         }
         Intent::FollowUp { message_id, calls, answers } => {
-            follow_up(handle, &message_id, &calls, answers, options).await
+            follow_up(handle.clone(), &message_id, &calls, answers, options).await
         }
     }
 }
@@ -119,14 +123,65 @@ fn repeatable(said: &Value) -> CommandId {
 }
 
 /// Says it. The same request again is answered with the run that it began.
-async fn say(handle: Handle, send: Send, options: Options) -> Result<Played, Problem> {
-    let receipt = give(&handle, Command::Send(send)).await.map_err(|problem| match problem.code {
+async fn say(handle: Handle, mut send: Send, options: Options) -> Result<Played, Problem> {
+    let mut given = give(&handle, Command::Send(send.clone())).await;
+    if send.replaces.is_some() && given.as_ref().is_ok_and(|receipt| receipt.replayed) {
+        // It was said so before. It may have been changed meanwhile, and changed back.
+        match (spoken(&handle, &send).await?, handle.newest_run().await?) {
+            (Spoken::Otherwise, _) => {
+                send.command_id = None;
+                given = give(&handle, Command::Send(send)).await;
+            }
+            (Spoken::Last, Some(newest)) => return Played::run(handle, newest.first, options).await,
+            _ => {}
+        }
+    }
+    let receipt = given.map_err(|problem| match problem.code {
         // The same message with another idea of what was before it.
         "command_conflict" => Problem::new("already_said", "a message of that name was said before"),
         _ => problem,
     })?;
     let run = run_of(&handle, &receipt).await?;
     Played::run(handle, run, options).await
+}
+
+/// What has become of a message that is said once more.
+enum Spoken {
+    /// It says something else now.
+    Otherwise,
+    /// It says the same, and nothing was said since.
+    Last,
+    /// It says the same, or is gone.
+    Before,
+}
+
+async fn spoken(handle: &Handle, send: &Send) -> Result<Spoken, Problem> {
+    #[derive(Deserialize)]
+    struct Snapshot {
+        messages: Vec<Message>,
+    }
+    #[derive(Deserialize)]
+    struct Message {
+        message_id: MessageId,
+        role: Role,
+        #[serde(default)]
+        rolled_back: bool,
+        content: Vec<Text>,
+    }
+    #[derive(Deserialize)]
+    struct Text {
+        #[serde(default)]
+        text: String,
+    }
+    let snapshot = handle.snapshot().await?;
+    let Snapshot { messages } = serde_json::from_str(snapshot.json.get()).expect("our own JSON");
+    let mut inputs = messages.iter().rev().filter(|m| m.role == Role::User && !m.rolled_back).enumerate();
+    let found = inputs.find(|(_, m)| Some(&m.message_id) == send.message_id.as_ref());
+    Ok(match found {
+        Some((_, m)) if m.content.first().is_some_and(|said| said.text != send.content) => Spoken::Otherwise,
+        Some((0, _)) => Spoken::Last,
+        _ => Spoken::Before,
+    })
 }
 
 /// Position of the first event of the run that a command has begun.
@@ -161,11 +216,19 @@ async fn follow_up(
         Some(run) => Played::after_pause(handle.clone(), run, calls, options).await?,
         None => None,
     };
-    let Some((played, handed_over)) = played else {
+    let Some((played, waiting)) = played else {
         return Err(Problem::new("stale", "nothing in this chat waits for an answer; send a message"));
     };
+    let mut answered = HashSet::new();
     for answer in answers {
-        let Some(command) = command(&handed_over, answer)? else { continue };
+        // What does not wait any more needs no command: the response tells what became of it. Nor does a call that the
+        // client answers twice in one message.
+        let call_id: CallId = match answer.call_id().parse() {
+            Ok(call_id) if waiting.all.contains(&call_id) && !answered.contains(&call_id) => call_id,
+            _ => continue,
+        };
+        let Some(command) = command(&waiting, &call_id, answer)? else { continue };
+        answered.insert(call_id);
         match give(&handle, command).await {
             Err(problem) if !NO_ERROR.contains(&problem.code) => return Err(problem),
             _ => {}
@@ -178,7 +241,7 @@ async fn follow_up(
 const NO_ERROR: [&str; 4] = ["already_resolved", "stale", "approval_pending", "not_a_client_tool"];
 
 /// The command that gives an answer. `None` for one that nobody has asked for.
-fn command(handed_over: &[CallId], answer: ClientAnswer) -> Result<Option<Command>, Problem> {
+fn command(waiting: &Waiting, call_id: &CallId, answer: ClientAnswer) -> Result<Option<Command>, Problem> {
     let unknown = || Problem::new("unknown_approval", "this chat has no such approval");
     Ok(match answer {
         ClientAnswer::Decision { approval_id, approved: true, .. } => {
@@ -194,12 +257,10 @@ fn command(handed_over: &[CallId], answer: ClientAnswer) -> Result<Option<Comman
             }
             Some(Command::Deny(Deny { command_id: None, approval_id, message: reason }))
         }
-        ClientAnswer::Output { call_id, result } => {
-            // The history says the same of tools that the server ran: what it says of those means nothing.
-            let call_id: CallId = match call_id.parse() {
-                Ok(call_id) if handed_over.contains(&call_id) => call_id,
-                _ => return Ok(None),
-            };
+        // The history says the same of tools that the server runs: what it says of those means nothing.
+        ClientAnswer::Output { .. } if !waiting.results.contains(call_id) => None,
+        ClientAnswer::Output { result, .. } => {
+            let call_id = call_id.clone();
             let (output, error) = match result {
                 Ok(output) => (Some(output), None),
                 Err(error) => (None, Some(error)),

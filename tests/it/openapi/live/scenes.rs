@@ -144,8 +144,6 @@ pub(super) async fn histories(observer: &Observer) {
     observer.finish(session).await;
     observer.command(session, json!({"type": "regenerate", "message_id": "m2"}), "unknown_message").await;
     observer.command(session, json!({"type": "send", "content": "x", "message_id": "m1"}), "invalid_command").await;
-    let both = json!({"type": "regenerate", "message_id": "m1", "history": []});
-    observer.command(session, both, "invalid_command").await;
     let snapshot = observer.get(&format!("/v1/sessions/{session}")).await.json();
     assert_eq!(snapshot["messages"].as_array().unwrap().iter().filter(|m| m["rolled_back"] == true).count(), 3);
 
