@@ -184,8 +184,6 @@ impl Client {
     fn take_call(&mut self, kind: &str, chunk: &Map<String, Value>, json: &str) {
         let text = |key: &str| chunk.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         if kind == "tool-input-start" {
-            assert!(self.step, "outside of a step: {json}");
-            self.shown = true;
             let (id, name) = (text("toolCallId"), text("toolName"));
             let was_early = self.calls.get(&id).is_some_and(|(_, got)| *got == Got::EndedEarly);
             // The one way back that a client without approvals has, and that does not run its tool once more.
@@ -193,6 +191,8 @@ impl Client {
                 self.calls.insert(id, (name, Got::Asked));
                 return;
             }
+            assert!(self.step, "outside of a step: {json}");
+            self.shown = true;
             let before = self.calls.insert(id.clone(), (name, Got::Input(String::new())));
             assert_eq!(before, None, "a call begins once: {json}");
             self.of_step.push(id);
