@@ -18,6 +18,8 @@ pub(super) struct Call {
     pub(super) quoted: String,
     pub(super) name: String,
     pub(super) state: CallState,
+    /// Whether the client takes it for ended.
+    ended_early: bool,
     /// What a person is asked about.
     arguments: Option<Box<RawValue>>,
 }
@@ -45,6 +47,7 @@ impl Call {
             call_id: called.call_id.clone(),
             name: called.name.clone(),
             state: CallState::Writing(String::new()),
+            ended_early: false,
             arguments: None,
         }
     }
@@ -133,6 +136,28 @@ impl Calls {
         let is_clients = self.tools.iter().any(|tool| tool.name == call.name && tool.is_clients);
         let is_news = is_clients || edited.is_some();
         Some(Answered { call, input: edited.map(ToOwned::to_owned).or(before), is_news })
+    }
+
+    /// The client takes this call for ended.
+    pub(super) fn end_early(&mut self, call_id: &str) {
+        if let Some(call) = self.open.iter_mut().find(|call| call.call_id.as_str() == call_id) {
+            call.ended_early = true;
+        }
+    }
+
+    /// Those that the client took for ended until now, though a person is asked about them: with the request, and with
+    /// what it is about.
+    pub(super) fn take_early(&mut self) -> impl Iterator<Item = (&Call, &ApprovalId, &RawValue)> {
+        self.open.iter_mut().filter_map(|call| {
+            let was_early = std::mem::take(&mut call.ended_early);
+            let call = &*call;
+            match (&call.state, &call.arguments) {
+                (CallState::Asked(approval_id), Some(arguments)) if was_early => {
+                    Some((call, approval_id, arguments.as_ref()))
+                }
+                _ => None,
+            }
+        })
     }
 
     /// Those that the client has to end, or a person to answer. What the session does not declare is nobody's.

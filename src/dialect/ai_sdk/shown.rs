@@ -14,6 +14,8 @@ use crate::event::Block;
 #[derive(Debug, Default)]
 pub(super) struct Shown {
     step: Option<Step>,
+    /// Whether the newest step has calls, be it open or not, in this response or an earlier one.
+    calls: bool,
     parts: Vec<OpenPart>,
 }
 
@@ -50,6 +52,11 @@ impl OpenPart {
 }
 
 impl Shown {
+    /// The beginning of another response: its reader has nothing open.
+    pub(super) fn restart(&mut self) {
+        *self = Self { calls: self.calls, ..Self::default() };
+    }
+
     fn position(&self, piece: Piece, block: Block) -> Option<usize> {
         self.parts.iter().position(|part| (part.piece, part.block) == (piece, block))
     }
@@ -88,6 +95,12 @@ impl Shown {
         }
     }
 
+    /// The same, of a call.
+    pub(super) fn show_call(&mut self, chunks: &mut Chunks) {
+        self.show(chunks);
+        self.calls = true;
+    }
+
     /// A model call begins. Another attempt at a step goes on in it, and so does what follows a step that showed nothing.
     pub(super) fn start_step(&mut self, number: u32, chunks: &mut Chunks) {
         match &mut self.step {
@@ -101,6 +114,7 @@ impl Shown {
 
     fn open_step(&mut self, number: u32, chunks: &mut Chunks) {
         self.step = Some(Step { number, empty: true });
+        self.calls = false;
         chunks.push(&Chunk::StartStep);
     }
 
@@ -109,6 +123,15 @@ impl Shown {
         if self.step.take().is_some() {
             self.parts.drain(..).for_each(|part| part.end(chunks));
             chunks.push(&Chunk::FinishStep);
+        }
+    }
+
+    /// Begins a step without anything in it where the last one has calls, all of which have ended. A client can be told to
+    /// send by itself once all calls of the last step have their ends; after the end of a run it would do so for ever.
+    pub(super) fn leave_calls(&mut self, chunks: &mut Chunks) {
+        if self.calls {
+            self.open_step(0, chunks);
+            self.finish_step(chunks);
         }
     }
 

@@ -60,8 +60,15 @@ impl Turn {
     /// `start` again: the beginning of a response that continues the message. Its reader knows the parts and the calls of
     /// the message, and that none of its texts is open.
     pub fn restart(&mut self, chunks: &mut Chunks) {
-        self.shown = Shown::default();
+        self.shown.restart();
         self.start(chunks);
+    }
+
+    /// The reader of this response takes these calls for ended: a client may run its tool before a person has allowed it.
+    /// Those that are still asked about where the response pauses are told again there. Else the client would see nothing
+    /// left to wait for, and would send the same again, for ever.
+    pub fn restate<'a>(&mut self, call_ids: impl IntoIterator<Item = &'a str>) {
+        call_ids.into_iter().for_each(|call_id| self.calls.end_early(call_id));
     }
 
     /// Whether no model call is open, and every open tool call waits for a person's answer or for the client's result.
@@ -87,12 +94,26 @@ impl Turn {
     /// `finish`, where the response ends and the run goes on only after the client has answered.
     pub fn pause(&mut self, chunks: &mut Chunks) {
         self.shown.finish_step(chunks);
+        for (call, approval_id, arguments) in self.calls.take_early() {
+            let tool_call_id = call.call_id.as_str();
+            if self.options.version >= Version::V6 {
+                chunks.push(&Chunk::ToolApprovalRequest { approval_id: approval_id.as_str(), tool_call_id });
+                continue;
+            }
+            // It goes back to where its input came. With `tool-input-available` the client would run its tool again.
+            chunks.push(&Chunk::ToolInputStart { tool_call_id, tool_name: &call.name });
+            let literal = serde_json::to_string(arguments.get()).expect("a text is JSON");
+            chunks.push_delta(Piece::Arguments, &call.quoted, &literal);
+        }
         chunks.push(&Chunk::Finish { finish_reason: Finish::ToolCalls });
     }
 
-    /// The run cannot be followed to its end, for this reason.
+    /// The run cannot be followed to its end, for this reason. After an error no client sends by itself.
     pub fn fail(&mut self, reason: &str, chunks: &mut Chunks) -> serde_json::Result<()> {
-        self.end(&[Chunk::Error { error_text: reason }, Chunk::Finish { finish_reason: Finish::Error }], chunks)
+        self.close(chunks)?;
+        chunks.push(&Chunk::Error { error_text: reason });
+        chunks.push(&Chunk::Finish { finish_reason: Finish::Error });
+        Ok(())
     }
 
     /// Whether the run has ended, and `finish` was given.
@@ -163,15 +184,19 @@ impl Turn {
             }
             "run.completed" => {
                 let finish_reason = read::<fields::RunCompleted>(json)?.finish_reason.into();
-                self.end(&[Chunk::Finish { finish_reason }], chunks)?;
+                self.close(chunks)?;
+                self.shown.leave_calls(chunks);
+                chunks.push(&Chunk::Finish { finish_reason });
             }
             "run.cancelled" => {
-                self.end(&[Chunk::Abort, Chunk::Finish { finish_reason: Finish::Other }], chunks)?;
+                self.close(chunks)?;
+                self.shown.leave_calls(chunks);
+                chunks.push(&Chunk::Abort);
+                chunks.push(&Chunk::Finish { finish_reason: Finish::Other });
             }
             "run.failed" => {
                 let message = read::<fields::RunFailed>(json)?.message;
-                let error = Chunk::Error { error_text: or(&message, "the run has failed") };
-                self.end(&[error, Chunk::Finish { finish_reason: Finish::Error }], chunks)?;
+                self.fail(or(&message, "the run has failed"), chunks)?;
             }
             _ => {}
         }
@@ -207,7 +232,7 @@ impl Turn {
 
     fn begin_call(&mut self, called: &fields::Called<'_>, chunks: &mut Chunks) {
         if self.calls.begin(called).is_some() {
-            self.shown.show(chunks);
+            self.shown.show_call(chunks);
             chunks.push(&Chunk::ToolInputStart { tool_call_id: called.call_id.as_str(), tool_name: &called.name });
         }
     }
@@ -270,12 +295,11 @@ impl Turn {
     }
 
     /// The run is over. By then its log has closed everything; a message that lacked an end would stay as if it went on.
-    fn end(&mut self, last: &[Chunk<'_>], chunks: &mut Chunks) -> serde_json::Result<()> {
+    fn close(&mut self, chunks: &mut Chunks) -> serde_json::Result<()> {
         for call in self.calls.take_open() {
             self.fail_call(&call, ToolFailure::Interrupted, "the run ended first", chunks)?;
         }
         self.shown.finish_step(chunks);
-        last.iter().for_each(|chunk| chunks.push(chunk));
         self.over = true;
         Ok(())
     }

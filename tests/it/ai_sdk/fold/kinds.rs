@@ -290,7 +290,8 @@ fn what_the_log_leaves_open_is_closed_with_the_run() {
     let cancelled = json!({"type": "run.cancelled", "run_id": "run_1", "mode": "stop", "reason": "r", "usage": null});
     let sent = told.push(cancelled);
     let types: Vec<_> = sent.iter().map(|chunk| chunk["type"].as_str().unwrap()).collect();
-    assert_eq!(types, ["tool-input-error", "text-end", "reasoning-end", "finish-step", "abort", "finish"]);
+    let ends = ["tool-input-error", "text-end", "reasoning-end", "finish-step"];
+    assert_eq!(types, [&ends[..], &["start-step", "finish-step", "abort", "finish"]].concat());
     assert!(told.turn.is_over());
 }
 
@@ -394,4 +395,89 @@ fn whether_a_call_waits_for_the_client_is_said_by_the_session() {
     told.push(json!({"type": "run.started", "run_id": "run_1", "model": "m", "trigger": "send", "provider": "p"}));
     told.calls("client");
     assert!(!told.turn.waits());
+}
+
+#[test]
+fn calls_that_have_ended_are_not_left_in_the_last_step() {
+    let completed =
+        |reason| json!({"type": "run.completed", "run_id": "run_1", "finish_reason": reason, "usage": null});
+    let cancelled = json!({"type": "run.cancelled", "run_id": "run_1", "mode": "stop", "reason": "r", "usage": null});
+    let finish = |reason: &str| json!({"type": "finish", "finishReason": reason});
+    let [starts, ends] = ["start-step", "finish-step"].map(|kind| json!({"type": kind}));
+    for options in [V5, V6, V7] {
+        for (event, last) in [
+            (cancelled.clone(), vec![json!({"type": "abort"}), finish("other")]),
+            (completed("tool_calls"), vec![finish("tool-calls")]),
+            (completed("other"), vec![finish("other")]),
+        ] {
+            // While nothing waits, where a response ended, and in a later response of the message.
+            for (tool, restarts) in [("server", false), ("client", false), ("client", true)] {
+                let mut told = Told::begun(options);
+                told.calls(tool);
+                if restarts {
+                    told.turn.pause(&mut told.chunks);
+                    told.turn.restart(&mut told.chunks);
+                    told.sent();
+                }
+                told.push(failed("interrupted", "cut"));
+                let step = if tool == "server" { vec![ends.clone()] } else { vec![] };
+                let due = [step, vec![starts.clone(), ends.clone()], last.clone()].concat();
+                assert_eq!(told.push(event.clone()), due, "{tool} {restarts}");
+            }
+        }
+        // A text after the calls keeps no client from sending.
+        let mut told = Told::begun(options);
+        told.calls("server");
+        told.push(failed("interrupted", "cut"));
+        told.push(json!({"type": "step.started", "run_id": "run_1", "step": 1, "attempt": 2}));
+        told.push(json!({"type": "text.delta", "block": 10, "text": "x"}));
+        told.push(json!({"type": "text.ended", "block": 10}));
+        assert_eq!(told.push(completed("stop")), [ends.clone(), starts.clone(), ends.clone(), finish("stop")]);
+        // One that is told an error sends nothing.
+        let mut told = Told::begun(options);
+        told.calls("server");
+        told.turn.fail("why", &mut told.chunks).unwrap();
+        let kinds: Vec<_> = told.sent().iter().map(|chunk| chunk["type"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(kinds, ["tool-output-error", "finish-step", "error", "finish"]);
+    }
+}
+
+#[test]
+fn a_call_that_the_client_ended_too_early_is_asked_about_again() {
+    let finish = [json!({"type": "finish", "finishReason": "tool-calls"})];
+    let asked = [json!({"type": "tool-approval-request", "approvalId": "a", "toolCallId": "c"})];
+    // `tool-input-available` would have the client run its tool again, and end the call again.
+    let rewritten = [
+        json!({"type": "tool-input-start", "toolCallId": "c", "toolName": "asks"}),
+        json!({"type": "tool-input-delta", "toolCallId": "c", "inputTextDelta": "{\"n\":1}"}),
+    ];
+    for (options, again) in [(V5, &rewritten[..]), (V6, &asked), (V7, &asked)] {
+        let waiting = || {
+            let mut told = Told::begun(options);
+            told.calls("asks");
+            told.asks();
+            told.turn.restart(&mut told.chunks);
+            told.sent();
+            told
+        };
+        let pause = |told: &mut Told| {
+            told.turn.pause(&mut told.chunks);
+            told.sent()
+        };
+        let mut told = waiting();
+        told.turn.restate(["x"]);
+        assert_eq!(pause(&mut told), finish, "nobody has ended this one");
+        let mut told = waiting();
+        told.turn.restate(["x", "c"]);
+        assert_eq!(pause(&mut told), [again, &finish].concat());
+        told.turn.restart(&mut told.chunks);
+        assert_eq!(told.sent(), [json!({"type": "start", "messageId": "run_1"})]);
+        assert_eq!(pause(&mut told), finish, "it was told");
+        // Once a person has said yes, the client is told to run it, and not that it is asked about.
+        let mut told = waiting();
+        told.turn.restate(["c"]);
+        let yes = told.push(resolved("approved", json!({"digest": "d", "scope": "once"})));
+        assert_eq!(yes.last().unwrap()["type"], "tool-input-available");
+        assert_eq!(pause(&mut told), finish);
+    }
 }

@@ -56,6 +56,7 @@ const TYPES: [&str; 23] = [
 struct Seen {
     types: BTreeSet<String>,
     pauses: usize,
+    early: usize,
     runs: usize,
 }
 
@@ -80,7 +81,16 @@ fn read(
             if pauses && turn.waits() {
                 turn.pause(&mut chunks);
                 turn.restart(&mut chunks);
-                seen.pauses += 1;
+                chunks.iter().for_each(|chunk| client.read(chunk));
+                chunks.clear();
+                // The client ends what is not its turn yet, and sends that: nothing happens, and it must know why.
+                let handed_over: BTreeSet<_> = turn.handed_over().collect();
+                let early: Vec<_> = due.iter().filter(|id| !handed_over.contains(id)).collect();
+                early.iter().for_each(|id| client.end_early(id.as_str()));
+                turn.restate(due.iter().map(CallId::as_str));
+                turn.pause(&mut chunks);
+                turn.restart(&mut chunks);
+                (seen.pauses, seen.early) = (seen.pauses + 1, seen.early + early.len());
             }
         }
         for chunk in chunks.iter() {
@@ -169,6 +179,7 @@ fn whatever_the_machine_writes_is_a_message() {
         assert!(seen.types.contains(must), "no run came to {must}");
     }
     assert!(seen.runs > 500 && seen.pauses > 500, "{} runs, {} pauses", seen.runs, seen.pauses);
+    assert!(seen.early > 100, "{} calls were ended early", seen.early);
 }
 
 /// The log of the session as it was served.

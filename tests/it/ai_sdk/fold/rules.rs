@@ -41,6 +41,8 @@ enum Got {
     Ready,
     Asked,
     Answered,
+    /// The client has ended it by itself while a person was still asked.
+    EndedEarly,
     Ended,
 }
 
@@ -55,6 +57,10 @@ pub(crate) struct Client {
     step: bool,
     parts: BTreeSet<(String, String)>,
     calls: BTreeMap<String, (String, Got)>,
+    /// The calls since the last `start-step`, be it of this response or of an earlier one.
+    of_step: Vec<String>,
+    /// Whether this response had an error: then the client does not send by itself.
+    erred: bool,
     approvals: BTreeMap<String, String>,
     /// All that was read as text, and as reasoning.
     pub(crate) text: String,
@@ -78,6 +84,8 @@ impl Client {
             step: false,
             parts: BTreeSet::new(),
             calls: BTreeMap::new(),
+            of_step: Vec::new(),
+            erred: false,
             approvals: BTreeMap::new(),
             text: String::new(),
             reasoning: String::new(),
@@ -120,11 +128,12 @@ impl Client {
             "start" => {
                 let id = text("messageId");
                 assert!(self.message.as_ref().is_none_or(|message| *message == id), "one message: {json}");
-                (self.message, self.reads) = (Some(id), true);
+                (self.message, self.reads, self.erred) = (Some(id), true, false);
             }
             "start-step" => {
                 assert!(!std::mem::replace(&mut self.step, true), "a step in a step: {json}");
                 self.shown = false;
+                self.of_step.clear();
             }
             "finish-step" => {
                 assert!(std::mem::replace(&mut self.step, false), "no step is open");
@@ -158,12 +167,13 @@ impl Client {
                 assert!(chunk["parts"][0]["type"] == "text" && chunk["parts"][0]["text"].is_string(), "{json}");
             }
             "abort" => self.due = Some("finish"),
-            "error" => self.due = Some("finish"),
+            "error" => (self.due, self.erred) = (Some("finish"), true),
             "finish" => {
                 let reason = text("finishReason");
                 let known = ["stop", "length", "content-filter", "tool-calls", "error", "other"];
                 assert!(known.contains(&reason.as_str()), "{json}");
                 assert!(self.parts.is_empty() && !self.step, "something is left open: {:?}", self.parts);
+                assert!(self.erred || !self.sends_by_itself(), "it sends again, for ever: {:?}", self.calls);
                 self.finished.push(reason);
                 self.reads = false;
             }
@@ -174,10 +184,18 @@ impl Client {
     fn take_call(&mut self, kind: &str, chunk: &Map<String, Value>, json: &str) {
         let text = |key: &str| chunk.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         if kind == "tool-input-start" {
+            let (id, name) = (text("toolCallId"), text("toolName"));
+            let was_early = self.calls.get(&id).is_some_and(|(_, got)| *got == Got::EndedEarly);
+            // The one way back that a client without approvals has, and that does not run its tool once more.
+            if was_early && self.options.version < Version::V6 {
+                self.calls.insert(id, (name, Got::Asked));
+                return;
+            }
             assert!(self.step, "outside of a step: {json}");
             self.shown = true;
-            let before = self.calls.insert(text("toolCallId"), (text("toolName"), Got::Input(String::new())));
+            let before = self.calls.insert(id.clone(), (name, Got::Input(String::new())));
             assert_eq!(before, None, "a call begins once: {json}");
+            self.of_step.push(id);
             return;
         }
         let id = match kind {
@@ -192,6 +210,10 @@ impl Client {
         let shows_approvals = self.options.version >= Version::V6;
         *got = match (kind, got.clone()) {
             ("tool-input-delta", Got::Input(before)) => Got::Input(before + &text("inputTextDelta")),
+            ("tool-input-delta", Got::Asked) if !shows_approvals => {
+                serde_json::from_str::<Value>(&text("inputTextDelta")).expect("all of it at once");
+                Got::Asked
+            }
             ("tool-input-available", Got::Input(whole)) => {
                 let whole = if whole.trim().is_empty() { "{}" } else { &whole };
                 assert_eq!(serde_json::from_str::<Value>(whole).expect("JSON"), chunk["input"], "what was streamed");
@@ -209,11 +231,27 @@ impl Client {
                 assert_eq!(before, None, "a request is made once");
                 Got::Asked
             }
+            ("tool-approval-request", Got::EndedEarly) => {
+                assert_eq!(self.approvals.get(&text("approvalId")), id.as_ref(), "the same request");
+                Got::Asked
+            }
             ("tool-approval-response", Got::Asked) => Got::Answered,
             ("tool-output-denied", Got::Asked | Got::Answered) => Got::Ended,
             ("tool-output-available" | "tool-output-error", Got::Ready | Got::Asked | Got::Answered) => Got::Ended,
             (_, got) => panic!("{got:?} does not go with {json}"),
         };
+    }
+
+    /// Whether the SDK's conditions for sending by itself hold: the last step has calls, and none is left for anybody to
+    /// answer. A text that follows them makes no difference.
+    fn sends_by_itself(&self) -> bool {
+        let is_done = |id: &String| matches!(self.calls[id].1, Got::Answered | Got::EndedEarly | Got::Ended);
+        !self.of_step.is_empty() && self.of_step.iter().all(is_done)
+    }
+
+    /// The client's tool does not wait for the person.
+    pub(crate) fn end_early(&mut self, call_id: &str) {
+        self.calls.get_mut(call_id).expect("a call that it knows").1 = Got::EndedEarly;
     }
 
     /// Whether the last response has ended.
