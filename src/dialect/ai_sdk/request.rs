@@ -178,6 +178,14 @@ pub enum ClientAnswer {
 }
 
 impl ClientAnswer {
+    /// The call whose result this is.
+    pub fn result_of(&self) -> Option<&str> {
+        match self {
+            Self::Decision { .. } => None,
+            Self::Output { call_id, .. } => Some(call_id),
+        }
+    }
+
     /// The call that is answered.
     pub fn call_id(&self) -> &str {
         match self {

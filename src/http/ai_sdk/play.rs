@@ -109,30 +109,41 @@ impl Played {
     }
 
     /// The run from the first moment at which it waited for one of these calls, and the calls that it waits for now.
-    /// `None` where it never did.
+    /// `None` where it never did. A client that has only `results` to give is one that ran its tools when they were handed
+    /// over to it: what was before that, the asking for leave, it has seen.
     pub(super) async fn after_pause(
         handle: Handle,
         run: Seq,
         calls: &[String],
+        results: &HashSet<&str>,
         options: Options,
     ) -> Result<Option<(Self, Waiting)>, Problem> {
         let calls: HashSet<&str> = calls.iter().map(String::as_str).collect();
         let asked = |turn: &Turn| turn.waiting().any(|id| calls.contains(id.as_str()));
         let mut scout = Self::run(handle.clone(), run, options).await?;
-        let mut paused_at = None;
+        let handed_over = |turn: &Turn| turn.waits() && turn.handed_over().any(|id| results.contains(id.as_str()));
+        let (mut asked_at, mut handed_over_at) = (None, None);
         while let Some(frames) = scout.ready().await?.filter(|_| !scout.turn.is_over()) {
             for frame in frames {
                 scout.turn.push(&frame, &mut scout.chunks).map_err(unreadable)?;
                 scout.chunks.clear();
-                if paused_at.is_none() && asked(&scout.turn) {
-                    paused_at = Some(frame.seq());
+                if asked_at.is_none() && asked(&scout.turn) {
+                    asked_at = Some(frame.seq());
+                }
+                if handed_over_at.is_none() && handed_over(&scout.turn) {
+                    handed_over_at = Some(frame.seq());
                 }
             }
         }
-        let Some(paused_at) = paused_at else { return Ok(None) };
+        let Some(paused_at) = handed_over_at.or(asked_at) else { return Ok(None) };
         let (results, all) = (scout.turn.handed_over().cloned().collect(), scout.turn.awaited().cloned().collect());
         let played = Self::run(handle, run, options).await?.continued(paused_at).await?;
         Ok(played.map(|played| (played, Waiting { results, all })))
+    }
+
+    /// The client takes these calls for ended.
+    pub(super) fn restate<'a>(&mut self, call_ids: impl IntoIterator<Item = &'a str>) {
+        self.turn.restate(call_ids);
     }
 
     /// What can be read now. `None` at the tail.

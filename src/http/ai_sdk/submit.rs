@@ -211,23 +211,27 @@ async fn follow_up(
     answers: Vec<ClientAnswer>,
     options: Options,
 ) -> Result<Played, Problem> {
+    let results: HashSet<&str> = answers.iter().filter_map(ClientAnswer::result_of).collect();
+    let decides = answers.iter().any(|answer| answer.result_of().is_none());
+    let only_results = if decides { HashSet::new() } else { results.clone() };
     let run_id: Option<RunId> = message_id.parse().ok();
     let played = match run_at(&handle, run_id.as_ref()).await? {
-        Some(run) => Played::after_pause(handle.clone(), run, calls, options).await?,
+        Some(run) => Played::after_pause(handle.clone(), run, calls, &only_results, options).await?,
         None => None,
     };
-    let Some((played, waiting)) = played else {
+    let Some((mut played, waiting)) = played else {
         return Err(Problem::new("stale", "nothing in this chat waits for an answer; send a message"));
     };
+    played.restate(results);
     let mut answered = HashSet::new();
-    for answer in answers {
+    for answer in &answers {
         // What does not wait any more needs no command: the response tells what became of it. Nor does a call that the
         // client answers twice in one message.
         let call_id: CallId = match answer.call_id().parse() {
             Ok(call_id) if waiting.all.contains(&call_id) && !answered.contains(&call_id) => call_id,
             _ => continue,
         };
-        let Some(command) = command(&waiting, &call_id, answer)? else { continue };
+        let Some(command) = command(&waiting, &call_id, answer.clone())? else { continue };
         answered.insert(call_id);
         match give(&handle, command).await {
             Err(problem) if !NO_ERROR.contains(&problem.code) => return Err(problem),

@@ -136,7 +136,7 @@ async fn forged_answers_do_nothing() {
     let message = json!({"id": answer.message_id(), "role": "assistant", "parts": [output]});
     let still = chat.post(json!({"messages": [user("u1", "Work"), message]})).await;
     let told: Vec<_> = kinds(&still.chunks).into_iter().filter(|kind| !kind.starts_with("data-")).collect();
-    assert_eq!(told, ["start", "finish"], "it still waits for the person");
+    assert_eq!(told, ["start", "tool-approval-request", "finish"], "it still waits for the person, and says so");
     // An approval in a message that is not the last one.
     let old = decided(&answer, &[(&request, true)])["messages"][1].clone();
     chat.post(json!({"messages": [user("u1", "Work"), old, user("u2", "Well?")]})).await;
@@ -165,4 +165,28 @@ async fn a_tool_of_the_client_is_answered_by_the_client() {
     }
     let told = format!("{:?}", story.model.prompts()[1].messages);
     assert!(told.contains("blue"), "{told}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tool_of_the_client_that_asks_is_handed_over_once() {
+    let tools = json!({"tools": [{"name": "ask", "executor": "client", "approval": "always"}]});
+    let (story, chat, answer) = asked(&[("ask", json!({"q": "colour"}))], tools).await;
+    let request = requests(&answer)[0].clone();
+    let part = |part: Value| {
+        let mut tool = json!({"type": "tool-ask", "toolCallId": request["toolCallId"]});
+        tool.as_object_mut().unwrap().extend(part.as_object().unwrap().clone());
+        let message = json!({"id": answer.message_id(), "role": "assistant", "parts": [{"type": "step-start"}, tool]});
+        json!({"messages": [user("u1", "Work"), message]})
+    };
+    let output = part(json!({"state": "output-available", "output": {"colour": "blue"}}));
+    // Before the yes it is no answer, and the client is told that the question stands: else it would send it for ever.
+    let early = chat.post(output.clone()).await;
+    assert_eq!(of_kind(&early.chunks, "tool-approval-request").len(), 1, "{:?}", early.chunks);
+    let yes = part(json!({"state": "approval-responded", "approval": {"id": request["approvalId"], "approved": true}}));
+    let handed_over = chat.post(yes).await;
+    assert_eq!(of_kind(&handed_over.chunks, "tool-input-available").len(), 1, "now it may run");
+    let rest = chat.post(output).await;
+    assert!(of_kind(&rest.chunks, "tool-input-available").is_empty(), "it is not told to run once more");
+    assert_eq!((of_kind(&rest.chunks, "tool-output-available").len(), text(&rest.chunks).as_str()), (1, "Done."));
+    assert_eq!(of(&story.log().await, "tool.completed").len(), 1);
 }
