@@ -93,6 +93,11 @@ pub(super) async fn upgraded(
     app: &App,
     message_bytes_max: usize,
 ) -> Result<WebSocketUpgrade, Problem> {
+    // A browser opens a socket for any page without asking, and says only which page it was.
+    if extract::is_foreign(request.headers()) {
+        let detail = "a page opens a socket at its own origin: serve it from here, or through a proxy that keeps Host";
+        return Err(Problem::new("foreign_origin", detail));
+    }
     let upgrade = WebSocketUpgrade::from_request(request, app).await.map_err(|rejection| {
         match rejection.into_response().status() {
             StatusCode::UPGRADE_REQUIRED => Problem::new("upgrade_required", "this connection cannot be upgraded"),
