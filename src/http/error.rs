@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Every stable `code` with its status. `openapi/openapi.yaml` lists the same; a test compares.
-pub const CODES: [(&str, u16); 38] = [
+pub const CODES: [(&str, u16); 39] = [
     ("bad_json", 400),
     ("bad_request", 400),
     ("bad_cursor", 400),
@@ -23,6 +23,7 @@ pub const CODES: [(&str, u16); 38] = [
     ("unknown_type", 400),
     ("too_deep", 400),
     ("unknown_model", 400),
+    ("foreign_origin", 403),
     ("not_found", 404),
     ("session_not_found", 404),
     ("unknown_approval", 404),

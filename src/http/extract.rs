@@ -76,11 +76,18 @@ impl<S: Send + Sync, const MAX: usize> FromRequest<S> for AnyBytes<MAX> {
     }
 }
 
-/// Whether a browser says that the request comes from a page of another origin.
-fn is_foreign(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    headers.contains_key(header::ORIGIN)
-        && text(header::ORIGIN).and_then(|origin| origin.split_once("://")).map(|(_, host)| host) != text(header::HOST)
+/// Whether a browser says that the request comes from a page of another origin. An origin that hides (`null`), that
+/// cannot be read, or that there is no host to compare with, is another one.
+pub(super) fn is_foreign(headers: &HeaderMap) -> bool {
+    // Two of them say two things.
+    let only = |name| {
+        let mut values = headers.get_all(name).iter();
+        let first = values.next()?.to_str().ok()?;
+        values.next().is_none().then_some(first)
+    };
+    let origin = || only(header::ORIGIN)?.split_once("://").map(|(_, host)| host).filter(|host| !host.is_empty());
+    let same = || Some(origin()?.eq_ignore_ascii_case(only(header::HOST)?));
+    headers.contains_key(header::ORIGIN) && same() != Some(true)
 }
 
 /// The content type must say JSON: a form that a foreign page posts never does.

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, Timeout, error::Elapsed, interval, timeout},
+    time::{Instant, MissedTickBehavior, Timeout, error::Elapsed, interval_at, timeout},
 };
 
 use tokio_tungstenite::tungstenite::{Error as WsError, error::ProtocolError};
@@ -49,6 +49,10 @@ const SEND_MAX: Duration = Duration::from_secs(10);
 const COMMANDS_WAITING_MAX: usize = 32;
 /// Messages that are not commands, per minute, before the socket is closed.
 const MISTAKES_MAX: u32 = 10;
+/// Longest message to a peer. The longest is a snapshot, which is at most what a session holds by default; an event is at
+/// most a body of 4 MiB or an answer of 32 MiB. The sink takes a message when the one before it has left, so this is no
+/// room that is used, only the bound on what else gathers when a peer reads nothing: answers to its pings.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Memory per socket for reading; the default is 128 KiB for every idle one.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 
@@ -93,6 +97,11 @@ pub(super) async fn upgraded(
     app: &App,
     message_bytes_max: usize,
 ) -> Result<WebSocketUpgrade, Problem> {
+    // A browser opens a socket for any page without asking, and says only which page it was.
+    if extract::is_foreign(request.headers()) {
+        let detail = "a page opens a socket at its own origin: serve it from here, or through a proxy that keeps Host";
+        return Err(Problem::new("foreign_origin", detail));
+    }
     let upgrade = WebSocketUpgrade::from_request(request, app).await.map_err(|rejection| {
         match rejection.into_response().status() {
             StatusCode::UPGRADE_REQUIRED => Problem::new("upgrade_required", "this connection cannot be upgraded"),
@@ -102,7 +111,7 @@ pub(super) async fn upgraded(
     Ok(upgrade
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0)
-        .max_write_buffer_size(4 * WRITE_BYTES_MAX)
+        .max_write_buffer_size(MESSAGE_BYTES_MAX)
         .max_message_size(message_bytes_max)
         .max_frame_size(message_bytes_max))
 }
@@ -242,20 +251,27 @@ async fn write(app: &App, handle: Handle, start: Start, sink: &mut Sink, mut ans
     }
     let mut reader = begun.reader;
     let replay_to = handle.tail();
-    while reader.cursor() < replay_to {
-        let frames = reader.ready(WRITE_BYTES_MAX).await.ok().flatten().filter(|frames| !frames.is_empty())?;
-        send(sink, frames.iter().map(event)).await?;
-    }
-    send(sink, [text(caught_up(&handle, reader.cursor()).json())]).await?;
+    let mut replays = true;
     let stopping = app.stopping.child_token();
     let mut stopped = pin!(stopping.cancelled());
-    let mut ping = interval(PING_EVERY);
+    let mut ping = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        // Answers first: a receipt is small and someone waits for it.
+        if replays && reader.cursor() >= replay_to {
+            replays = false;
+            send(sink, [text(caught_up(&handle, reader.cursor()).json())]).await?;
+        }
+        // Answers first: a receipt is small and someone waits for it. Events last: a peer that reads slowly always has
+        // some ready, and without a ping it would be taken for one that has gone. What is not sent is read with a cursor.
         tokio::select! {
             biased;
             Some(answer) = answers.recv() => send(sink, [text(answer.to_string())]).await?,
+            () = stopped.as_mut() => {
+                let after_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
+                send(sink, [text(Notice::Reconnect { after_ms }.json())]).await?;
+                return Some((close::SERVICE_RESTART, "the server restarts"));
+            }
+            _ = ping.tick() => send(sink, [Message::Ping(Bytes::new())]).await?,
             frames = reader.next(WRITE_BYTES_MAX) => match frames {
                 Ok(Some(frames)) => send(sink, frames.iter().map(event)).await?,
                 Ok(None) => {
@@ -271,12 +287,6 @@ async fn write(app: &App, handle: Handle, start: Start, sink: &mut Sink, mut ans
                     return Some((close::SERVICE_RESTART, "come back"));
                 }
             },
-            () = stopped.as_mut() => {
-                let after_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
-                send(sink, [text(Notice::Reconnect { after_ms }.json())]).await?;
-                return Some((close::SERVICE_RESTART, "the server restarts"));
-            }
-            _ = ping.tick() => send(sink, [Message::Ping(Bytes::new())]).await?,
         }
     }
 }

@@ -6,7 +6,10 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{Message, client::IntoClientRequest as _},
+};
 
 use crate::support::{Client, TestServer, client::PATIENCE};
 
@@ -193,4 +196,44 @@ async fn w13_w15_w17_w20_sockets_that_end_oddly_lose_nothing() {
     let mut socket = client.socket(SOCKET).await;
     let (code, _) = tokio::join!(closed_with(&mut socket), server.stop());
     assert_eq!(code, Some(1012));
+}
+
+#[tokio::test(start_paused = true)]
+async fn w22_a_page_of_another_origin_opens_no_socket() {
+    let (_server, client, _) = start().await;
+    for path in [SOCKET, "/v1/ai-sdk/chat/ws"] {
+        let open = async |origin: Option<&'static str>, host: bool| {
+            let mut request = format!("ws://steerage.test{path}").into_client_request().expect("a request");
+            if let Some(origin) = origin {
+                request.headers_mut().insert("origin", origin.parse().expect("a header"));
+            }
+            if !host {
+                // The library insists on a host.
+                let mut stream = client.dialer().connect();
+                let origin = origin.expect("one that is refused");
+                let head = format!(
+                    "GET {path} HTTP/1.1\r\norigin: {origin}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                     sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+                );
+                stream.write_all(head.as_bytes()).await.expect("written");
+                let mut start = [0; 12];
+                stream.read_exact(&mut start).await.expect("an answer");
+                return String::from_utf8_lossy(&start[9..]).parse().expect("a status");
+            }
+            match client_async(request, client.dialer().connect()).await {
+                Ok((_, response)) => response.status().as_u16(),
+                Err(tokio_tungstenite::tungstenite::Error::Http(response)) => response.status().as_u16(),
+                Err(error) => panic!("{error}"),
+            }
+        };
+        for origin in [None, Some("http://steerage.test"), Some("https://STEERAGE.test")] {
+            assert_eq!(open(origin, true).await, 101, "{path} {origin:?}");
+        }
+        for origin in ["https://evil.test", "http://steerage.test:81", "null", "", "steerage.test"] {
+            assert_eq!(open(Some(origin), true).await, 403, "{path} {origin}");
+        }
+        for origin in ["null", "http://steerage.test"] {
+            assert_eq!(open(Some(origin), false).await, 403, "{path} {origin}, and no host");
+        }
+    }
 }

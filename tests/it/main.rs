@@ -17,6 +17,7 @@ mod examples;
 mod failstop;
 mod history;
 mod idle;
+mod longsocket;
 mod machine;
 mod openapi;
 mod provider;

@@ -78,6 +78,12 @@ async fn a_body_is_json_whatever_it_is_called_unless_another_page_sends_it() {
     assert_eq!(post(&[plain, ("origin", "https://evil.test")]).await, 415);
     assert_eq!(post(&[plain, ("origin", "null")]).await, 415);
     assert_eq!(post(&[("origin", "https://evil.test")]).await, 415);
+    // A host is written in any case, and an origin that is none, or twice there, is nobody's.
+    assert_eq!(post(&[plain, ("origin", "http://Steerage.TEST")]).await, 200);
+    for origin in ["", "http://", "steerage.test", "//steerage.test", "http://steerage.test.evil.test"] {
+        assert_eq!(post(&[plain, ("origin", origin)]).await, 415, "{origin}");
+    }
+    assert_eq!(post(&[plain, ("origin", "http://steerage.test"), ("origin", "https://evil.test")]).await, 415);
     // This one it asks for first.
     assert_eq!(post(&[("content-type", "application/json"), ("origin", "https://app.test")]).await, 200);
 }

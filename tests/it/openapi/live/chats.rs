@@ -128,6 +128,9 @@ pub(super) async fn refusals(observer: &Observer) {
         let answer = observer.client.request(method, &path, &[], body.as_bytes()).await;
         assert_eq!(observer.answered(method, &path, answer).status, status, "{path}");
     }
+    let socket = format!("{API}/ws");
+    let answer = observer.client.request("GET", &socket, &foreign, b"").await;
+    assert_eq!(observer.answered("GET", &socket, answer).status, 403);
     let stop = format!("{API}/thinks/stop");
     let answer = observer.client.request("POST", &stop, &foreign, b"{}").await;
     assert_eq!(observer.answered("POST", &stop, answer).status, 415);
