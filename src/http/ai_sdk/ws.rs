@@ -8,6 +8,7 @@ use std::{
     collections::HashMap,
     pin::{Pin, pin},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use axum::{
@@ -25,15 +26,16 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::{
     sync::mpsc,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
 
 use super::{
-    App, Asked, CREATE_BYTES_MAX, Options, Plain, extract,
+    App, Asked, CREATE_BYTES_MAX, Options, Plain, Problem, extract, give,
     play::{self, Piece, Played},
-    stop_run, submit, wire, wishes,
+    submit, wire, wishes,
 };
 use crate::{
+    command::{Cancel, Command},
     dialect::ai_sdk::{Chunks, request::Submission},
     http::ws::{Ending, PING_EVERY, Sink, close, heard, next, say_goodbye, send, upgraded},
     id::RunId,
@@ -42,6 +44,14 @@ use crate::{
 
 /// Requests of one socket that go on at the same time; more are refused. A page has few chats open at once.
 const REQUESTS_MAX: usize = 32;
+
+/// Longest name of a request, in bytes: it comes back with every chunk, so that a long one would multiply in our memory.
+/// The SDK's own have 16 characters or so.
+const REQUEST_ID_BYTES_MAX: usize = 256;
+/// How often a run is told to stop when its session is busy, and the pause between: an abort has no answer, so its client
+/// cannot try again. Together a second and a half, far longer than eight cancels take.
+const STOP_TRIES: usize = 16;
+const STOP_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a client sends.
 #[derive(Deserialize)]
@@ -206,16 +216,22 @@ async fn read(
         let Ok(frame) = extract::parse::<Frame>(text.as_bytes()) else {
             return Some((close::MISTAKES, "not a message of the chat transport"));
         };
-        let request_id = match &frame {
-            Frame::Abort(abort) => {
-                if let Some((handle, run_id)) = active.end(&abort.request_id) {
-                    app.tracker.spawn(async move { stop_run(&handle, Some(run_id.as_str())).await });
-                }
-                continue;
+        let (Frame::Send(Posted { request_id, .. })
+        | Frame::Resume(Resume { request_id, .. })
+        | Frame::Abort(Abort { request_id })) = &frame;
+        if request_id.len() > REQUEST_ID_BYTES_MAX {
+            return Some((close::MISTAKES, "a requestId is at most 256 bytes"));
+        }
+        if let Frame::Abort(_) = &frame {
+            if let Some((handle, run_id)) = active.end(request_id) {
+                app.tracker.spawn(stop(handle, run_id));
             }
-            Frame::Send(Posted { request_id, .. }) | Frame::Resume(Resume { request_id, .. }) => request_id.clone(),
-        };
-        match active.begin(&request_id) {
+            continue;
+        }
+        let request_id = request_id.clone();
+        // One that was stopped counts as long as it is worked at.
+        let begun = if working.len() < REQUESTS_MAX { active.begin(&request_id) } else { None };
+        match begun {
             Some(number) => {
                 let asked = Asking { name: request_id, number };
                 working.push(work(app.clone(), options, frame, asked, active.clone()));
@@ -255,7 +271,7 @@ async fn work(app: App, options: Options, frame: Frame, asked: Asking, active: A
                 return Some(Told::Play(asked, Box::new(played), resumes));
             }
             // Stop was pressed before there was anything to stop.
-            app.tracker.spawn(async move { stop_run(&handle, Some(run_id.as_str())).await });
+            app.tracker.spawn(stop(handle, run_id));
             return None;
         }
         Ok(None) => answer.no_active(),
@@ -265,15 +281,41 @@ async fn work(app: App, options: Options, frame: Frame, asked: Asking, active: A
     Some(Told::Message(message))
 }
 
+/// Stops a run whose request was aborted.
+async fn stop(handle: Handle, run_id: RunId) {
+    let cancel =
+        Cancel { run_id: Some(run_id.clone()), reason: Some("stopped by a client".into()), ..Cancel::default() };
+    let stopped = insist(|| give(&handle, Command::Cancel(cancel.clone()))).await;
+    match stopped {
+        Ok(_) => {}
+        // It ended by itself a moment ago, and another one runs; or it is gone with its session.
+        Err(problem) if ["run_mismatch", "session_not_found"].contains(&problem.code) => {}
+        Err(problem) => tracing::warn!(session = %handle.key(), %run_id, problem.code, "a run could not be stopped"),
+    }
+}
+
+/// Does what the session must not be too busy for, again and again while it is.
+async fn insist<T, F: Future<Output = Result<T, Problem>>>(mut give: impl FnMut() -> F) -> Result<T, Problem> {
+    for _ in 1..STOP_TRIES {
+        match give().await {
+            Err(problem) if problem.code == "busy" => sleep(STOP_PAUSE).await,
+            done => return done,
+        }
+    }
+    give().await
+}
+
 /// Sends the responses, piece by piece, and the answers that are one message.
 async fn write(app: &App, sink: &mut Sink, active: &Active, mut told: mpsc::Receiver<Told>) -> Ending {
     let mut playing: SelectAll<Playing> = SelectAll::new();
     let mut sequences: HashMap<u64, u64> = HashMap::new();
     let stopping = app.stopping.child_token();
     let mut stopped = pin!(stopping.cancelled());
-    let mut ping = interval(PING_EVERY);
+    let mut ping = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        // Chunks last: a peer that reads slowly always has some ready, and without a ping it would be taken for one that
+        // has gone.
         tokio::select! {
             biased;
             Some(told) = told.recv() => match told {
@@ -285,6 +327,8 @@ async fn write(app: &App, sink: &mut Sink, active: &Active, mut told: mpsc::Rece
                     playing.push(played.play(app, 0).map(move |piece| (asked.clone(), piece)).boxed());
                 }
             },
+            () = stopped.as_mut() => return Some((close::SERVICE_RESTART, "the server restarts")),
+            _ = ping.tick() => send(sink, [Message::Ping(bytes::Bytes::new())]).await?,
             Some((asked, piece)) = playing.next(), if !playing.is_empty() => {
                 let answer = wire::Answer::to(&asked.name);
                 match piece {
@@ -300,24 +344,55 @@ async fn write(app: &App, sink: &mut Sink, active: &Active, mut told: mpsc::Rece
                         sequences.remove(&asked.number);
                         send(sink, [text(answer.end())]).await?;
                     }
-                    // One that has to be resumed: the transport fails its requests with the socket.
-                    Piece::Broken => return Some((close::SERVICE_RESTART, "come back")),
+                    Piece::Broken if app.stopping.is_cancelled() => {
+                        return Some((close::SERVICE_RESTART, "the server restarts"));
+                    }
+                    // This one has to be resumed, and the others of the socket go on.
+                    Piece::Broken => {
+                        let _has_to_be_resumed = active.end(&asked.name);
+                        sequences.remove(&asked.number);
+                        let lost = answer.error("the connection to this answer was lost; resume it");
+                        send(sink, [text(lost)]).await?;
+                    }
                 }
             }
-            () = stopped.as_mut() => return Some((close::SERVICE_RESTART, "the server restarts")),
-            _ = ping.tick() => send(sink, [Message::Ping(bytes::Bytes::new())]).await?,
         }
     }
 }
 
-fn numbered(answer: &wire::Answer, chunks: &Chunks, from: &mut u64) -> Vec<Message> {
-    let message = |chunk| {
+/// The messages of chunks, each made when the one before it has left.
+fn numbered(answer: &wire::Answer, chunks: &Chunks, from: &mut u64) -> impl Iterator<Item = Message> {
+    chunks.iter().map(move |chunk| {
         let sequence = std::mem::replace(from, *from + 1);
         text(answer.chunk(sequence, chunk))
-    };
-    chunks.iter().map(message).collect()
+    })
 }
 
 fn text(json: String) -> Message {
     Message::Text(json.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_is_not_lost_on_a_session_that_is_busy() {
+        let tries = Cell::new(0);
+        let busy_until = |free: usize| {
+            let tries = &tries;
+            move || async move {
+                tries.set(tries.get() + 1);
+                if tries.get() < free { Err(Problem::new("busy", "")) } else { Ok(()) }
+            }
+        };
+        assert!(insist(busy_until(5)).await.is_ok());
+        assert_eq!(tries.take(), 5);
+        assert_eq!(insist(busy_until(1_000)).await.map_err(|problem| problem.code), Err("busy"));
+        assert_eq!(tries.take(), STOP_TRIES, "and not for ever");
+        let refused = insist(|| async { Err::<(), _>(Problem::new("run_mismatch", "")) }).await;
+        assert_eq!(refused.map_err(|problem| problem.code), Err("run_mismatch"));
+    }
 }

@@ -1,5 +1,7 @@
 //! The SDK's WebSocket transport: a Stop is a message, and a lost socket is none.
 
+use std::time::Duration;
+
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::{io::DuplexStream, time::timeout};
@@ -10,16 +12,20 @@ use super::{
     of,
 };
 use crate::support::{
-    Story,
+    Breakable, Client, Story, TestServer,
     client::PATIENCE,
-    script::{Line, endless, ms, says},
+    script::{Line, Scripted, endless, ms, says},
 };
 
 struct Socket(WebSocketStream<DuplexStream>);
 
 impl Socket {
     async fn open(story: &Story) -> Self {
-        Self(story.client.socket(&format!("{API}/ws")).await)
+        Self::at(&story.client).await
+    }
+
+    async fn at(client: &Client) -> Self {
+        Self(client.socket(&format!("{API}/ws")).await)
     }
 
     async fn send(&mut self, frame: Value) {
@@ -38,13 +44,17 @@ impl Socket {
     }
 
     async fn next(&mut self) -> Option<Value> {
-        loop {
-            match timeout(PATIENCE, self.0.next()).await.expect("something")?.ok()? {
-                Message::Text(text) => return Some(serde_json::from_str(&text).expect("JSON")),
-                Message::Close(frame) => return Some(json!({"closed": frame.map(|frame| u16::from(frame.code))})),
-                _ => {}
+        let message = async {
+            loop {
+                match self.0.next().await?.ok()? {
+                    Message::Text(text) => return Some(serde_json::from_str(&text).expect("JSON")),
+                    Message::Close(frame) => return Some(json!({"closed": frame.map(|frame| u16::from(frame.code))})),
+                    _ => {}
+                }
             }
-        }
+        };
+        // Pings are no answer.
+        timeout(PATIENCE, message).await.expect("something")
     }
 
     /// Everything about a request until its end, as the transport checks it: sequences count from 0 without a gap.
@@ -165,6 +175,15 @@ async fn what_is_no_message_of_the_transport_ends_the_socket() {
     let mut socket = Socket::open(&story).await;
     socket.0.send(Message::binary(vec![1])).await.expect("it is open");
     assert_eq!(socket.next().await, Some(json!({"closed": 1003})));
+    // The name of a request comes back with every chunk.
+    let mut socket = Socket::open(&story).await;
+    socket.resume(&"r".repeat(256), "nobody").await;
+    assert_eq!(socket.next().await.expect("an answer")["type"], "no-active");
+    socket.send(json!({"type": "abort", "requestId": "é".repeat(129)})).await;
+    assert_eq!(socket.next().await, Some(json!({"closed": 4400})));
+    let mut socket = Socket::open(&story).await;
+    socket.resume(&"r".repeat(257), "nobody").await;
+    assert_eq!(socket.next().await, Some(json!({"closed": 4400})));
 }
 
 #[tokio::test(start_paused = true)]
@@ -183,4 +202,46 @@ async fn a_socket_has_so_many_requests_at_once_and_no_more() {
     socket.send(json!({"type": "abort", "requestId": "r0"})).await;
     socket.say("r32", "c32", user("u", "x")).await;
     assert_eq!(text(&socket.whole("r32").await.0), "ok");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_stopped_counts_until_its_work_is_done() {
+    let store = Breakable::default();
+    let server = TestServer::with(|server| server.store(store.clone()).provider("script", Scripted::default()));
+    store.answer_late(Duration::from_secs(5));
+    let mut socket = Socket::at(&server.client()).await;
+    for n in 0..40 {
+        socket.say(&format!("r{n}"), &format!("c{n}"), user("u", "x")).await;
+        socket.send(json!({"type": "abort", "requestId": format!("r{n}")})).await;
+    }
+    for n in 32..40 {
+        let refused = socket.next().await.expect("a refusal");
+        assert_eq!((&refused["type"], &refused["requestId"]), (&json!("error"), &json!(format!("r{n}"))));
+    }
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    socket.say("r40", "c40", user("u", "x")).await;
+    assert_eq!(text(&socket.whole("r40").await.0), "ok");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_lost_costs_the_others_nothing() {
+    let mortal = vec![Line::Say("Aye"), ms(1_000), Line::Crash];
+    let story = Story::new([mortal, vec![Line::Say("One, "), ms(5_000), Line::Say("two.")], says(", aye.")]);
+    let mut socket = Socket::open(&story).await;
+    socket.say("r1", "s", user("u1", "Speak")).await;
+    socket.until("text-delta").await;
+    socket.say("r2", "other", user("u1", "Count")).await;
+    socket.until("text-delta").await;
+    let lost = loop {
+        let frame = socket.next().await.expect("more");
+        if frame["requestId"] == "r1" && frame["type"] != "chunk" {
+            break frame;
+        }
+    };
+    let says = "the connection to this answer was lost; resume it";
+    assert_eq!(lost, json!({"type": "error", "requestId": "r1", "errorText": says}));
+    while socket.until("text-delta").await["chunk"]["delta"] != "two." {}
+    // Its name is free again.
+    socket.resume("r1", "s").await;
+    assert_eq!(socket.until("start").await["requestId"], "r1");
 }
