@@ -160,12 +160,15 @@ async fn stop_run(handle: &Handle, named: Option<&str>) -> Result<Option<RunId>,
     if !named.is_none_or(is_it) {
         return Ok(None);
     }
-    let cancel =
-        Cancel { run_id: Some(run_id.clone()), reason: Some("stopped by a client".into()), ..Cancel::default() };
+    Ok(cancel(handle, run_id.clone()).await?.then_some(run_id))
+}
+
+/// Cancels that run. `false` when it ended by itself a moment ago, whatever runs now.
+async fn cancel(handle: &Handle, run_id: RunId) -> Result<bool, Problem> {
+    let cancel = Cancel { run_id: Some(run_id), reason: Some("stopped by a client".into()), ..Cancel::default() };
     match give(handle, Command::Cancel(cancel)).await {
-        Ok(receipt) => Ok(receipt.reason.is_none().then_some(run_id)),
-        // It ended by itself a moment ago, and another one runs.
-        Err(problem) if problem.code == "run_mismatch" => Ok(None),
+        Ok(receipt) => Ok(receipt.reason.is_none()),
+        Err(problem) if problem.code == "run_mismatch" => Ok(false),
         Err(problem) => Err(problem),
     }
 }

@@ -30,12 +30,11 @@ use tokio::{
 };
 
 use super::{
-    App, Asked, CREATE_BYTES_MAX, Options, Plain, Problem, extract, give,
+    App, Asked, CREATE_BYTES_MAX, Options, Plain, Problem, cancel, extract,
     play::{self, Piece, Played},
     submit, wire, wishes,
 };
 use crate::{
-    command::{Cancel, Command},
     dialect::ai_sdk::{Chunks, request::Submission},
     http::ws::{Ending, PING_EVERY, Sink, close, heard, next, say_goodbye, send, upgraded},
     id::RunId,
@@ -283,13 +282,10 @@ async fn work(app: App, options: Options, frame: Frame, asked: Asking, active: A
 
 /// Stops a run whose request was aborted.
 async fn stop(handle: Handle, run_id: RunId) {
-    let cancel =
-        Cancel { run_id: Some(run_id.clone()), reason: Some("stopped by a client".into()), ..Cancel::default() };
-    let stopped = insist(|| give(&handle, Command::Cancel(cancel.clone()))).await;
-    match stopped {
+    match insist(|| cancel(&handle, run_id.clone())).await {
         Ok(_) => {}
-        // It ended by itself a moment ago, and another one runs; or it is gone with its session.
-        Err(problem) if ["run_mismatch", "session_not_found"].contains(&problem.code) => {}
+        // It is gone with its session.
+        Err(problem) if problem.code == "session_not_found" => {}
         Err(problem) => tracing::warn!(session = %handle.key(), %run_id, problem.code, "a run could not be stopped"),
     }
 }
