@@ -74,6 +74,7 @@ fn tell(count: usize) -> f64 {
         trigger: Trigger::Send,
         provider: "a".into(),
         demo: false,
+        metadata: Default::default(),
     }];
     events.push(Event::TextStarted { block: 1, message_id: "msg_k7q2mx_2".parse().expect("an id") });
     let epoch = "k7q2mx".parse().expect("an epoch");

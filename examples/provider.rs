@@ -65,6 +65,7 @@ impl Tool for CountWords {
             approval_timeout_s: None,
             timeout_s: None,
             idempotent: true,
+            ends_run: false,
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a client wants of a session, and the durable answer. The same JSON over `POST …/control` and over the WebSocket.
 
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     digest::digest,
@@ -10,9 +10,11 @@ use crate::{
 };
 
 mod decode;
+mod input;
 mod receipt;
 
 pub use decode::{CommandError, is_json_object, json_depth};
+pub use input::{InputCall, InputMessage};
 pub use receipt::{Reason, Receipt, Status};
 
 /// Largest command, in bytes: room for a tool result, small enough to be held per connection.
@@ -204,6 +206,10 @@ pub struct Send {
     /// The conversation before it as the client has it; see [`Said`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<Said>>,
+    /// Whatever the client wants to find again with the run that this begins; never interpreted. Not with `queue` and
+    /// `steer`.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub metadata: Map<String, Value>,
 }
 
 /// One message of a client's history, oldest first. The log stays the truth: messages of the log after the last one that

@@ -4,14 +4,15 @@
 //! same JSON is the SSE `data:`, the WebSocket text, the entry of a page and the stored record.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
-    command::{ApprovalScope, CancelMode, CommandKind, Reason, SteerWhen},
+    command::{ApprovalScope, CancelMode, CommandKind, InputCall, Reason, SteerWhen},
     id::{ApprovalId, CallId, CommandId, Epoch, MessageId, RunId, SessionId},
     spec::{Role, SessionSpec},
 };
 
+pub(crate) mod fields;
 mod record;
 mod words;
 
@@ -60,6 +61,11 @@ pub enum Event {
         content: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         command_id: Option<CommandId>,
+        /// Of an answer that was brought along: what the model thought, and the tools that it called, with their ends.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reasoning: Option<String>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        calls: Vec<InputCall>,
     },
     /// A generation begins.
     #[serde(rename = "run.started")]
@@ -71,6 +77,9 @@ pub enum Event {
         /// The provider makes its text up: it is no language model.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         demo: bool,
+        /// What the client wants to find again with the run; never interpreted.
+        #[serde(default, skip_serializing_if = "Map::is_empty")]
+        metadata: Map<String, Value>,
     },
     /// Another writer has taken the run over from one that is gone, and does again what was lost. `attempt` counts the
     /// recoveries of the run, from 1; the same number again is the same recovery, gone about in another way.
@@ -128,6 +137,9 @@ pub enum Event {
         arguments: Value,
         digest: String,
         expires_at: String,
+        /// The tool was approved for the rest of the session: its answer follows at once, and nobody is asked.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        allowed: bool,
     },
     /// The request has its one answer.
     #[serde(rename = "approval.resolved")]

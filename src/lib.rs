@@ -18,6 +18,7 @@ pub mod event;
 // Mechanisms.
 pub mod fetch;
 pub mod frame;
+pub mod openai;
 pub mod sse;
 
 pub mod log;

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    command::InputMessage,
     env::{Env, Millis},
     event::{Durability, Event, Record},
     id::{EventId, Seq, SessionId, SessionKey, Tenant},
@@ -27,7 +28,7 @@ use crate::{
         task::{Task, World},
         view::{SessionState, Summary},
     },
-    spec::{Executor, OnDisconnect, Params, Role, SessionSpec, ToolSpec, clip},
+    spec::{Executor, OnDisconnect, Params, SessionSpec, ToolSpec, clip},
     store::{Store, StoreError, Stored},
     tool::Tools,
 };
@@ -82,7 +83,9 @@ pub struct NewSession {
     /// Tools.
     pub tools: Vec<ToolSpec>,
     /// What is said first; a run starts when there is something.
-    pub inputs: Vec<(Role, String)>,
+    pub inputs: Vec<InputMessage>,
+    /// Whatever the client wants to find again with the first run.
+    pub run_metadata: Map<String, Value>,
     /// Sampling parameters.
     pub params: Params,
     /// Whatever the client wants to find again.
@@ -184,6 +187,7 @@ impl Registry {
         }
         self.make_room()?;
         new.params.check(self.providers.keys().map(String::as_str)).map_err(RegistryError::Invalid)?;
+        InputMessage::check(&new.inputs).map_err(RegistryError::Invalid)?;
         let retention_s = new.retention_s.unwrap_or(RETENTION_DEFAULT_S);
         if !(1..=RETENTION_MAX_S).contains(&retention_s) {
             return Err(RegistryError::Invalid(format!("retention_s is 1 to {RETENTION_MAX_S} seconds")));
@@ -228,7 +232,7 @@ impl Registry {
             created => created?,
         }
         let limits = self.config.session.clone();
-        let (task, handle) = Task::create(key, created, new.inputs, upstream, limits, world);
+        let (task, handle) = Task::create(key, created, new.inputs, new.run_metadata, upstream, limits, world);
         self.spawn(task.run(), handle.clone());
         Ok(handle)
     }

@@ -26,6 +26,7 @@ mod commands;
 pub mod conversation;
 pub mod fold;
 mod history;
+mod inputs;
 mod limits;
 pub mod read_only;
 mod recovery;

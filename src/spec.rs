@@ -175,6 +175,10 @@ pub struct ToolSpec {
     /// Whether running it twice with the same arguments does no harm.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotent: bool,
+    /// Of a client's tool: a call of it ends the run, as completed, and its result comes with what the client asks next.
+    /// Without it the run waits for the result.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ends_run: bool,
 }
 
 fn any_object() -> Value {
@@ -221,6 +225,9 @@ impl ToolSpec {
             if value.is_some_and(|s| !(1..=TIMEOUT_MAX_S).contains(&s)) {
                 return Err(format!("tool {name}: {field} is 1 to {TIMEOUT_MAX_S} seconds"));
             }
+        }
+        if self.ends_run && self.executor != Executor::Client {
+            return Err(format!("tool {name}: only a client's tool ends a run"));
         }
         if !self.parameters.is_object() {
             return Err(format!("tool {name}: parameters is a JSON Schema object"));

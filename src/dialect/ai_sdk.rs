@@ -5,18 +5,17 @@
 //! and 7 have in common, and [`Turn`] keeps to the protocol's order whatever the order of the events is.
 //!
 //! The chunks of a run depend on its frames alone, and never on how those were batched: the number of a chunk is a cursor.
-//! `turn` folds, `shown` and `calls` know what has no end yet, `fields` reads frames, `chunk` writes JSON, `wire` frames it. The
+//! `turn` folds, `shown` and `calls` know what has no end yet, `chunk` writes JSON, `wire` frames it. The
 //! other way, `request` reads what a client asks for.
 
 mod calls;
 mod chunk;
-mod fields;
 pub mod request;
 mod shown;
 mod turn;
 pub mod wire;
 
-pub use chunk::Chunks;
+pub use super::Chunks;
 pub use turn::Turn;
 
 /// Which major version of the SDK reads the chunks.

@@ -57,6 +57,8 @@ pub enum Trigger {
     Steer,
     /// A client wanted the newest input answered again.
     Regenerate,
+    /// The last result came of the calls that the run before ended with.
+    ToolResult,
 }
 
 /// Why a model call or a run ended.

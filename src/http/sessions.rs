@@ -15,6 +15,7 @@ use super::{
     extract::{self, Form, JsonBytes, Object, Params, Session},
 };
 use crate::{
+    command::InputMessage,
     id::{Seq, SessionId, Tenant},
     registry::NewSession,
     session::{SnapshotJson, view::SessionState},
@@ -45,41 +46,41 @@ pub(super) struct Create {
 }
 
 /// One text, or a conversation so far whose last message is a person's.
-struct Input(Vec<(Role, String)>);
+struct Input(Vec<InputMessage>);
 
 impl<'de> Deserialize<'de> for Input {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         struct Visitor;
 
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Message {
-            role: Role,
-            content: String,
-        }
-
         impl<'de> de::Visitor<'de> for Visitor {
             type Value = Input;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a text, or a list of {role, content} with texts as content")
+                f.write_str("a text, or a list of messages, {role, content} with texts as content")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Input, E> {
                 match text.trim().is_empty() {
                     true => Err(E::custom("input is empty")),
-                    false => Ok(Input(vec![(Role::User, text.to_owned())])),
+                    false => Ok(Input(vec![InputMessage::text(Role::User, text)])),
                 }
             }
 
             fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Input, A::Error> {
                 let mut messages = Vec::new();
-                while let Some(Object(Message { role, content })) = seq.next_element()? {
-                    messages.push((role, content));
+                while let Some(Object(message)) = seq.next_element::<Object<InputMessage>>()? {
+                    messages.push(message);
                 }
-                match messages.last() {
-                    Some((Role::User, last)) if !last.trim().is_empty() => Ok(Input(messages)),
-                    _ => Err(de::Error::custom("the last message of input is a user's and is not empty")),
+                let asks = |last: &InputMessage| match last.role {
+                    Role::User => !last.content.trim().is_empty(),
+                    Role::Assistant => !last.calls.is_empty(),
+                    Role::System => false,
+                };
+                match messages.last().is_some_and(asks) {
+                    true => Ok(Input(messages)),
+                    false => Err(de::Error::custom(
+                        "the last message of input is a user's and is not empty, or an answer with calls",
+                    )),
                 }
             }
         }
@@ -96,6 +97,7 @@ impl From<Create> for NewSession {
             system: create.system,
             tools: create.tools.into_iter().map(|tool| tool.0).collect(),
             inputs: create.input.map(|input| input.0).unwrap_or_default(),
+            run_metadata: Map::new(),
             params: create.params,
             metadata: create.metadata,
             retention_s: create.retention_s,

@@ -10,7 +10,7 @@ use crate::{
     command::ApprovalScope,
     digest::digest,
     env::Millis,
-    event::{ApprovalOutcome, Event, ToolFailure},
+    event::{ApprovalOutcome, Event, FinishReason, ToolFailure},
     id::{ApprovalId, CallId},
     spec::{Executor, ToolSpec},
     tool::ToolCall,
@@ -52,8 +52,9 @@ impl State {
                 self.start_call(&call.call_id, &tool, &arguments, 1, now, out);
                 continue;
             }
-            let approval_id = self.request_approval(&call.call_id, &tool, &arguments, now, out);
-            if self.fold.allowed_tools.contains(&tool.name) {
+            let allowed = self.fold.allowed_tools.contains(&tool.name);
+            let approval_id = self.request_approval(&call.call_id, &tool, &arguments, allowed, now, out);
+            if allowed {
                 let approved = Event::ApprovalResolved {
                     approval_id,
                     outcome: ApprovalOutcome::Approved,
@@ -75,6 +76,7 @@ impl State {
         call_id: &CallId,
         tool: &ToolSpec,
         arguments: &Value,
+        allowed: bool,
         now: Millis,
         out: &mut Out,
     ) -> ApprovalId {
@@ -86,6 +88,7 @@ impl State {
             arguments: arguments.clone(),
             digest: digest(&tool.name, arguments),
             expires_at: now.after_seconds(tool.approval_timeout_s()).rfc3339().to_string(),
+            allowed,
         };
         self.emit(requested, now, out);
         approval_id
@@ -100,6 +103,9 @@ impl State {
         now: Millis,
         out: &mut Out,
     ) {
+        if tool.ends_run {
+            return;
+        }
         self.tool_ends_at.push((call_id.clone(), now.after_seconds(tool.timeout_s())));
         if tool.executor == Executor::Client {
             return;
@@ -185,14 +191,31 @@ impl State {
         }
     }
 
-    /// Between two model calls: when every call of the answer has its end, the next model call begins.
+    /// Between two model calls: when every call of the answer has its end, the next model call begins. When only such
+    /// calls have none as end the run, it is over.
     pub(super) fn go_on(&mut self, now: Millis, out: &mut Out) {
-        let waits = self.fold.run.is_none()
-            || self.answer.is_some()
-            || self.fold.conversation.newest_calls().any(|call| call.outcome.is_none());
-        if !waits {
+        if self.fold.run.is_none() || self.answer.is_some() {
+            return;
+        }
+        let unended = self.fold.conversation.newest_calls().filter(|call| call.outcome.is_none());
+        let (mut any, mut all_end_run) = (false, true);
+        for call in unended {
+            any = true;
+            all_end_run &= call.state == CallState::Ready && self.fold.ends_run(&call.name);
+        }
+        if !any {
             self.say_steers(now, out);
             self.start_step(now, out);
+        } else if all_end_run {
+            self.complete(FinishReason::ToolCalls, None, now, out);
+        }
+    }
+
+    /// The calls that the run before ended with get no results: something else is said.
+    pub(super) fn abandon_calls(&mut self, now: Millis, out: &mut Out) {
+        if self.fold.hands_over() {
+            self.close_calls_with("a later message came instead of its result", now, out);
+            self.say_steers(now, out);
         }
     }
 
@@ -222,6 +245,10 @@ impl State {
         for approval_id in open {
             self.refuse(approval_id, approvals, None, BY_SERVER.into(), now, out);
         }
+        self.close_calls_with("the run ended first", now, out);
+    }
+
+    fn close_calls_with(&mut self, reason: &str, now: Millis, out: &mut Out) {
         let unended = |call: &&CallPart| call.outcome.is_none();
         let calls: Vec<CallPart> = self.fold.conversation.newest_calls().filter(unended).cloned().collect();
         for call in calls {
@@ -231,7 +258,7 @@ impl State {
                     let message = "started, and stopped before its end was seen";
                     self.fail_call(call.call_id, ToolFailure::OutcomeUnknown, message, now, out);
                 }
-                _ => self.fail_call(call.call_id, ToolFailure::Interrupted, "the run ended first", now, out),
+                _ => self.fail_call(call.call_id, ToolFailure::Interrupted, reason, now, out),
             }
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! Every command gets exactly one first answer, recorded in the log before it is given, and repeated for ever after.
 
+use serde_json::{Map, Value};
+
 use super::{
     conversation::CallState,
     fold::{Approval, Pending},
@@ -175,10 +177,15 @@ impl State {
         out: &mut Out,
     ) -> Decision {
         if self.fold.run.is_none() {
+            if self.fold.hands_over() {
+                // What it would start waits for the results of tools: it is said after them.
+                return self.wait(asked, content, when, now, out);
+            }
             if !start {
                 return Err(Refused::No(No { content: Some(content), ..Reason::NoActiveRun.into() }));
             }
-            self.begin_with(asked, None, content, Trigger::Steer, now, out);
+            self.add_input(None, Role::User, content, Some(asked.id.clone()), now, out);
+            self.begin_run(asked, Trigger::Steer, Map::new(), now, out);
             return Ok(());
         }
         if when != SteerWhen::Now || !self.upstream_open() {
@@ -193,21 +200,8 @@ impl State {
         Ok(())
     }
 
-    fn begin_with(
-        &mut self,
-        asked: &Asked,
-        message_id: Option<MessageId>,
-        content: String,
-        trigger: Trigger,
-        now: Millis,
-        out: &mut Out,
-    ) {
-        self.add_input(message_id, Role::User, content, Some(asked.id.clone()), now, out);
-        self.begin_run(asked, trigger, now, out);
-    }
-
-    fn begin_run(&mut self, asked: &Asked, trigger: Trigger, now: Millis, out: &mut Out) {
-        self.start_run(trigger, now, out);
+    fn begin_run(&mut self, asked: &Asked, trigger: Trigger, metadata: Map<String, Value>, now: Millis, out: &mut Out) {
+        self.start_run(trigger, metadata, now, out);
         self.apply(asked, now, out);
         self.start_step(now, out);
     }
@@ -229,16 +223,20 @@ impl State {
             Err(reason) => return Err(Refused::No(No { content: Some(send.content), ..reason.into() })),
         };
         self.supersede_run(&asked.id, "a send took its place", now, out);
+        self.abandon_calls(now, out);
         self.revise(revision, &asked.id, now, out);
-        self.begin_with(asked, send.message_id.or(send.replaces), send.content, Trigger::Send, now, out);
+        let message_id = send.message_id.or(send.replaces);
+        self.add_input(message_id, Role::User, send.content, Some(asked.id.clone()), now, out);
+        self.begin_run(asked, Trigger::Send, send.metadata, now, out);
         Ok(())
     }
 
     fn on_regenerate(&mut self, asked: &Asked, regenerate: &Regenerate, now: Millis, out: &mut Out) -> Decision {
         let revision = self.revision_of_regenerate(regenerate)?;
         self.supersede_run(&asked.id, "its answer is given again", now, out);
+        self.abandon_calls(now, out);
         self.revise(revision, &asked.id, now, out);
-        self.begin_run(asked, Trigger::Regenerate, now, out);
+        self.begin_run(asked, Trigger::Regenerate, Map::new(), now, out);
         Ok(())
     }
 
@@ -312,8 +310,18 @@ impl State {
             (None, error) => Err(error.unwrap_or_default()),
         };
         self.end_call(result.call_id, given, now, out);
-        self.apply(asked, now, out);
-        self.go_on(now, out);
+        if self.fold.run.is_some() {
+            self.apply(asked, now, out);
+            self.go_on(now, out);
+        } else if self.fold.hands_over() {
+            self.apply(asked, now, out);
+        } else {
+            // The run before ended with these calls, and this was the last one without its result.
+            self.start_run(Trigger::ToolResult, Map::new(), now, out);
+            self.apply(asked, now, out);
+            self.say_steers(now, out);
+            self.start_step(now, out);
+        }
         Ok(())
     }
 

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use crate::{
-    event::Block,
+    command::InputCall,
+    event::{Block, ToolFailure},
     id::{ApprovalId, CallId, MessageId, RunId},
     provider::{Call, Message as PromptMessage, Outcome},
     spec::Role,
@@ -146,6 +147,35 @@ impl Conversation {
         let parts = vec![Part::Text { block: None, text: content }];
         let status = MessageStatus::Complete;
         self.push(Message { message_id, role, run_id, status, rolled_back: false, parts });
+    }
+
+    /// The newest input was an answer that thought this and called these.
+    pub fn add_brought(&mut self, reasoning: Option<&str>, calls: &[InputCall]) {
+        let (at, block) = (self.messages.len() - 1, 0);
+        let parts = &mut self.messages[at].parts;
+        if let Some(text) = reasoning {
+            parts.insert(0, Part::Reasoning { block, text: text.to_owned() });
+        }
+        for call in calls {
+            let failed = |message: &String| Outcome::Failed { code: ToolFailure::Error, message: message.clone() };
+            let outcome = match (&call.output, &call.error) {
+                (_, Some(error)) => failed(error),
+                (output, None) => Outcome::Output(output.clone().unwrap_or_default()),
+            };
+            let state = if call.error.is_some() { CallState::Failed } else { CallState::Completed };
+            parts.push(Part::Call(CallPart {
+                block,
+                call_id: call.call_id.clone(),
+                name: call.name.clone(),
+                arguments: Some(call.arguments.clone()),
+                edited_arguments: None,
+                attempts: 0,
+                approval_id: None,
+                state,
+                outcome: Some(outcome),
+            }));
+            self.calls.insert(call.call_id.clone(), (at, parts.len() - 1));
+        }
     }
 
     /// Whether a message of the model's context has that name. One that has left it may be named again: it is the same

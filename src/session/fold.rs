@@ -281,7 +281,7 @@ impl Fold {
                     }
                 }
             }
-            Event::ApprovalRequested { approval_id, call_id, name, arguments, digest, expires_at } => {
+            Event::ApprovalRequested { approval_id, call_id, name, arguments, digest, expires_at, .. } => {
                 let expires_at = crate::event::parse_rfc3339(expires_at).unwrap_or(at);
                 self.open_approvals.push(approval_id.clone());
                 self.approvals.insert(
@@ -352,10 +352,11 @@ impl Fold {
         let conversation = &mut self.conversation;
         match event {
             Event::HistoryRewound { message_ids, .. } => conversation.rewind(message_ids),
-            Event::InputAdded { message_id, role, content, .. } => {
+            Event::InputAdded { message_id, role, content, reasoning, calls, .. } => {
                 // An unfinished answer that waited for another attempt, and was steered instead.
                 conversation.end_streaming(MessageStatus::Steered);
                 conversation.add_input(message_id.clone(), *role, content.clone(), run_id());
+                conversation.add_brought(reasoning.as_deref(), calls);
             }
             Event::StepEnded { finish_reason: FinishReason::Steered, .. } => {
                 conversation.end_streaming(MessageStatus::Steered);

@@ -5,9 +5,11 @@
 //! `commands` holds what clients want, `answer` what the model says, `calls` what tools and approvals do, `recovery` what
 //! becomes of a run whose writer is gone, `limits` how much fits into a session.
 
+use serde_json::{Map, Value};
+
 use super::{answer::Answer, fold::Fold};
 use crate::{
-    command::{CancelMode, Command, CommandKind, Receipt},
+    command::{CancelMode, Command, CommandKind, InputMessage, Receipt},
     env::Millis,
     event::{ApprovalOutcome, CloseReason, Event, FailureCode, FinishReason, Trigger, WithdrawReason},
     id::{CallId, CommandId, Epoch, EventId, MessageId, RunId},
@@ -28,8 +30,8 @@ pub struct Ticket(pub u64);
 /// What happens to a session.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// The input that came with the creation.
-    Begin(Vec<(Role, String)>),
+    /// The input that came with the creation, and what its client wants to find again with the run.
+    Begin(Vec<InputMessage>, Map<String, Value>),
     /// A client wants something.
     Command {
         /// What.
@@ -190,7 +192,7 @@ impl State {
         }
         let tail = self.fold.tail;
         match input {
-            Input::Begin(inputs) => self.begin(inputs, now, out),
+            Input::Begin(inputs, metadata) => self.begin(inputs, metadata, now, out),
             Input::Command { command, by, ticket } => self.command(command, by, ticket, now, out),
             Input::Delta(delta) => self.delta(delta, now, out),
             Input::UpstreamFailed(error) => self.upstream_failed(error, now, out),
@@ -284,7 +286,7 @@ impl State {
     }
 
     /// A name for a message, also where a client has named one as we do.
-    fn message_name(&self) -> MessageId {
+    pub(super) fn message_name(&self) -> MessageId {
         self.name_but("msg", |id| self.fold.conversation.had(id))
     }
 
@@ -295,31 +297,7 @@ impl State {
         out.events.push(Stamped { id, at: now, event });
     }
 
-    fn begin(&mut self, inputs: Vec<(Role, String)>, now: Millis, out: &mut Out) {
-        for (role, content) in inputs {
-            self.add_input(None, role, content, None, now, out);
-        }
-        self.start_run(Trigger::Send, now, out);
-        self.start_step(now, out);
-    }
-
-    /// Something is said. The name that a client gave it is kept, unless another message of the conversation has it.
-    pub(super) fn add_input(
-        &mut self,
-        message_id: Option<MessageId>,
-        role: Role,
-        content: String,
-        command_id: Option<CommandId>,
-        now: Millis,
-        out: &mut Out,
-    ) {
-        let conversation = &self.fold.conversation;
-        let message_id = message_id.filter(|id| !conversation.has(id));
-        let message_id = message_id.unwrap_or_else(|| self.message_name());
-        self.emit(Event::InputAdded { message_id, role, content, command_id }, now, out);
-    }
-
-    pub(super) fn start_run(&mut self, trigger: Trigger, now: Millis, out: &mut Out) {
+    pub(super) fn start_run(&mut self, trigger: Trigger, metadata: Map<String, Value>, now: Millis, out: &mut Out) {
         debug_assert!(self.fold.run.is_none());
         let started = Event::RunStarted {
             run_id: RunId::of(self.next_id()),
@@ -327,6 +305,7 @@ impl State {
             trigger,
             provider: self.upstream.provider.clone(),
             demo: self.upstream.demo,
+            metadata,
         };
         self.emit(started, now, out);
     }
@@ -481,13 +460,13 @@ impl State {
 
     /// Between two runs: the oldest command that waited becomes the next one.
     pub(super) fn start_next(&mut self, now: Millis, out: &mut Out) {
-        if self.fold.run.is_some() || self.fold.pending.is_empty() || self.closed {
+        if self.fold.run.is_some() || self.fold.pending.is_empty() || self.closed || self.fold.hands_over() {
             return;
         }
         let next = self.fold.pending[0].clone();
         let trigger = if next.kind == CommandKind::Steer { Trigger::Steer } else { Trigger::Send };
         self.add_input(None, Role::User, next.content, Some(next.command_id.clone()), now, out);
-        self.start_run(trigger, now, out);
+        self.start_run(trigger, Map::new(), now, out);
         self.applied(next.command_id, next.kind, next.by, next.digest, now, out);
         self.start_step(now, out);
     }

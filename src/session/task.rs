@@ -14,6 +14,7 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use serde_json::{Map, Value};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, Sleep, sleep_until},
@@ -26,7 +27,7 @@ use super::{
     view::SessionState,
 };
 use crate::{
-    command::CommandKind,
+    command::{CommandKind, InputMessage},
     crash,
     env::{Env, Millis},
     event::{Event, FailureCode},
@@ -115,7 +116,8 @@ impl Task {
     pub fn create(
         key: SessionKey,
         created: Stamped,
-        inputs: Vec<(crate::spec::Role, String)>,
+        inputs: Vec<InputMessage>,
+        metadata: Map<String, Value>,
         upstream: Upstream,
         limits: Limits,
         world: World,
@@ -125,7 +127,7 @@ impl Task {
         let log = SessionLog::new(vec![(created.id.epoch, created.id.seq)], Seq::ZERO);
         let mut state = State::create(created, upstream, limits, &mut out);
         if !inputs.is_empty() {
-            state.step(Input::Begin(inputs), now, &mut out);
+            state.step(Input::Begin(inputs, metadata), now, &mut out);
         }
         Self::start(key, state, out, log, Seq::ZERO, 1, world)
     }

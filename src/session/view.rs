@@ -154,6 +154,16 @@ impl Fold {
         }
     }
 
+    /// Whether a call of that tool ends the run.
+    pub fn ends_run(&self, name: &str) -> bool {
+        self.spec.tools.iter().any(|tool| tool.name == name && tool.ends_run)
+    }
+
+    /// Whether the run before ended with calls that have no result yet.
+    pub fn hands_over(&self) -> bool {
+        self.run.is_none() && self.conversation.newest_calls().any(|call| call.outcome.is_none())
+    }
+
     /// Who runs the tool of that name.
     pub fn executor_of(&self, name: &str) -> Option<Executor> {
         self.spec.tools.iter().find(|tool| tool.name == name).map(|tool| tool.executor)
@@ -161,7 +171,7 @@ impl Fold {
 
     /// When the session has something to do by itself: zero while it needs a writer at all times, else when it expires.
     pub fn due(&self) -> Millis {
-        match self.run.is_some() || !self.pending.is_empty() {
+        match self.run.is_some() || !(self.pending.is_empty() || self.hands_over()) {
             true => Millis(0),
             false => self.updated_at.after_seconds(self.spec.retention_s),
         }

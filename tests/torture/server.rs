@@ -48,6 +48,7 @@ impl Tool for Act {
             approval_timeout_s: None,
             timeout_s: None,
             idempotent: self.idempotent,
+            ends_run: false,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::fields;
+use crate::event::fields;
 use crate::{
     event::Block,
     id::{ApprovalId, CallId},

@@ -5,10 +5,10 @@
 //! its step, and an attempt that was lost before it showed anything leaves no trace.
 
 use super::{
-    chunk::{Chunk, Chunks, Part},
-    fields::Piece,
+    Chunks,
+    chunk::{Chunk, Part},
 };
-use crate::event::Block;
+use crate::event::{Block, fields::Piece};
 
 /// What is open.
 #[derive(Debug, Default)]

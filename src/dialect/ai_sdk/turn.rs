@@ -4,15 +4,17 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Options, Version,
+    Chunks, Options, Version,
     calls::{Answered, Call, CallState, Calls, Yes},
-    chunk::{Chunk, Chunks, Finish, Steering, SteeringPart},
-    fields::{self, Delta, Piece},
+    chunk::{Chunk, Finish, Steering, SteeringPart},
     shown::Shown,
 };
 use crate::{
     command::ApprovalScope,
-    event::{ApprovalOutcome, Block, ToolFailure},
+    event::{
+        ApprovalOutcome, Block, ToolFailure,
+        fields::{self, Delta, Piece},
+    },
     frame::Frame,
     id::{CallId, RunId},
 };

@@ -62,7 +62,15 @@ pub(super) async fn submit(
                 (Some(id), Anew::IfChanged | Anew::No) => Some(repeatable(&json!([id, content]))),
             };
             let replaces = message_id.clone().filter(|_| anew != Anew::No);
-            let send = Send { command_id, content, if_running: IfRunning::Cancel, message_id, replaces, history };
+            let send = Send {
+                command_id,
+                content,
+                if_running: IfRunning::Cancel,
+                message_id,
+                replaces,
+                history,
+                metadata: Map::new(),
+            };
             say(handle.clone(), send, options).await
         }
         Intent::Regenerate { message_id, history } => {
@@ -92,6 +100,7 @@ async fn chat(app: &App, id: Option<&str>, new: NewChat, can_begin: bool) -> Res
         system: new.system,
         tools: new.tools.into_iter().map(|tool| tool.0).collect(),
         inputs: Vec::new(),
+        run_metadata: Map::new(),
         params: new.params,
         metadata: new.metadata,
         retention_s: new.retention_s,

@@ -54,6 +54,7 @@ impl Tool for Weather {
             approval_timeout_s: None,
             timeout_s: None,
             idempotent: true,
+            ends_run: false,
         }
     }
 

@@ -132,6 +132,7 @@ impl Tool for Sleeper {
             approval_timeout_s: None,
             timeout_s: None,
             idempotent: false,
+            ends_run: false,
         }
     }
 

@@ -229,7 +229,7 @@ impl Audit {
                 assert!(self.run.is_none(), "a run ends before its session");
                 self.closed = true;
             }
-            Event::InputAdded { message_id, role, content, command_id } => {
+            Event::InputAdded { message_id, role, content, command_id, .. } => {
                 assert!(self.step.is_none() && self.text.is_none(), "nobody speaks into an open model call");
                 self.unfinished = None;
                 if self.run.is_none() {
@@ -352,7 +352,7 @@ impl Audit {
                 assert_eq!((call.block, &call.name, &call.got), (*block, name, &Got::Writing));
                 (call.arguments, call.got) = (Some(arguments.clone()), Got::Ready);
             }
-            Event::ApprovalRequested { approval_id, call_id, name, arguments, digest: bound, expires_at } => {
+            Event::ApprovalRequested { approval_id, call_id, name, arguments, digest: bound, expires_at, .. } => {
                 assert!(self.step.is_none(), "asked after the answer is whole");
                 let call = self.calls.get_mut(call_id).expect("a call");
                 assert_eq!((&call.got, &call.name, call.arguments.as_ref()), (&Got::Ready, name, Some(arguments)));

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use steerage::{
     command::{
-        ApprovalScope, Approve, Cancel, CancelMode, Command, Deny, IfIdle, IfRunning, Regenerate, Said, Send, Steer,
-        SteerWhen, ToolResult, Withdraw,
+        ApprovalScope, Approve, Cancel, CancelMode, Command, Deny, IfIdle, IfRunning, InputMessage, Regenerate, Said,
+        Send, Steer, SteerWhen, ToolResult, Withdraw,
     },
     event::{FailureCode, FinishReason, Usage},
     id::{ApprovalId, CallId, CommandId, MessageId},
@@ -68,7 +68,15 @@ impl World {
                 let message_id = Some(self.message(c)).filter(|_| placed && c & 1 == 1);
                 let replaces = Some(self.message(c)).filter(|_| placed && c & 5 == 5);
                 let history = Some(self.history(c / 4)).filter(|_| placed && c & 2 == 2);
-                self.command(Command::Send(Send { command_id, content, if_running, message_id, replaces, history }));
+                self.command(Command::Send(Send {
+                    command_id,
+                    content,
+                    if_running,
+                    message_id,
+                    replaces,
+                    history,
+                    metadata: Default::default(),
+                }));
             }
             187..205 => {
                 let arguments = of(&[None, None, Some(json!({"n": 7})), Some(json!({"n": "x"}))], c >> 1);
@@ -114,9 +122,9 @@ impl World {
             251 => self.stray(Input::Delta(of(&[text("late"), end(FinishReason::Stop)], a))),
             252 => self.stray(Input::UpstreamFailed(ProviderError::fatal(FailureCode::UpstreamError, "late"))),
             253 if self.state.fold.run.is_none() => {
-                let inputs =
-                    vec![(Role::System, "be".into()), (Role::Assistant, String::new()), (Role::User, self.words())];
-                self.step(Input::Begin(inputs));
+                let said = [(Role::System, "be".into()), (Role::Assistant, String::new()), (Role::User, self.words())];
+                let inputs = said.map(|(role, content)| InputMessage::text(role, content)).into();
+                self.step(Input::Begin(inputs, Default::default()));
             }
             254 if a < 128 => self.crash(),
             254 if a < 200 => {

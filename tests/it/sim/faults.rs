@@ -216,6 +216,7 @@ impl Tool for Acting {
             approval_timeout_s: None,
             timeout_s: None,
             idempotent: false,
+            ends_run: false,
         }
     }
 

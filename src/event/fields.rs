@@ -1,4 +1,5 @@
-//! What is read of a frame: borrowed where it can be, so that no text is decoded only to be encoded again.
+//! What a dialect reads of an event's JSON: borrowed where it can be, so that no text is decoded only to be encoded
+//! again.
 
 use std::borrow::Cow;
 
@@ -14,7 +15,7 @@ use crate::{
 
 /// What a delta is a fragment of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
+pub(crate) enum Piece {
     Text,
     Reasoning,
     Arguments,
@@ -22,16 +23,16 @@ pub(super) enum Piece {
 
 /// A fragment; its text is the JSON literal, as it stands in the frame.
 #[derive(Debug, PartialEq)]
-pub(super) struct Delta<'a> {
-    pub(super) piece: Piece,
-    pub(super) block: Block,
-    pub(super) literal: &'a str,
+pub(crate) struct Delta<'a> {
+    pub(crate) piece: Piece,
+    pub(crate) block: Block,
+    pub(crate) literal: &'a str,
 }
 
 impl<'a> Delta<'a> {
     /// Reads the body of a frame as our encoder writes the body of a delta. `None` for any other, also for a delta that
     /// is written in another way.
-    pub(super) fn of(body: &'a [u8]) -> Option<Self> {
+    pub(crate) fn of(body: &'a [u8]) -> Option<Self> {
         let rest = body.strip_prefix(br#""type":""#)?;
         let known: [(Piece, &[u8], &[u8]); 3] = [
             (Piece::Text, br#"text.delta","block":"#, br#","text":"#),
@@ -49,7 +50,7 @@ impl<'a> Delta<'a> {
     }
 
     /// Reads the JSON of a delta, however it is written.
-    pub(super) fn decode(piece: Piece, json: &'a [u8]) -> serde_json::Result<Self> {
+    pub(crate) fn decode(piece: Piece, json: &'a [u8]) -> serde_json::Result<Self> {
         #[derive(Deserialize)]
         struct Fields<'a> {
             block: Block,
@@ -79,100 +80,100 @@ fn literal_length(json: &[u8]) -> Option<usize> {
 
 /// `session.created`: whose tools there are.
 #[derive(Deserialize)]
-pub(super) struct Created {
+pub(crate) struct Created {
     #[serde(default)]
-    pub(super) tools: Vec<ToolSpec>,
+    pub(crate) tools: Vec<ToolSpec>,
 }
 
 /// `run.started`.
 #[derive(Deserialize)]
-pub(super) struct Started {
-    pub(super) run_id: RunId,
+pub(crate) struct Started {
+    pub(crate) run_id: RunId,
 }
 
 /// `step.started`.
 #[derive(Deserialize)]
-pub(super) struct Step {
-    pub(super) step: u32,
+pub(crate) struct Step {
+    pub(crate) step: u32,
 }
 
 /// `text.started`, `text.ended`, and the same of reasoning.
 #[derive(Deserialize)]
-pub(super) struct Boundary {
-    pub(super) block: Block,
+pub(crate) struct Boundary {
+    pub(crate) block: Block,
 }
 
 /// `input.added`.
 #[derive(Deserialize)]
-pub(super) struct Input<'a> {
+pub(crate) struct Input<'a> {
     #[serde(borrow)]
-    pub(super) message_id: Cow<'a, str>,
+    pub(crate) message_id: Cow<'a, str>,
     #[serde(borrow)]
-    pub(super) content: &'a RawValue,
+    pub(crate) content: &'a RawValue,
 }
 
 /// `tool_call.started` and `tool_call.ready`.
 #[derive(Deserialize)]
-pub(super) struct Called<'a> {
-    pub(super) block: Block,
-    pub(super) call_id: CallId,
-    pub(super) name: String,
+pub(crate) struct Called<'a> {
+    pub(crate) block: Block,
+    pub(crate) call_id: CallId,
+    pub(crate) name: String,
     #[serde(borrow)]
-    pub(super) arguments: Option<&'a RawValue>,
+    pub(crate) arguments: Option<&'a RawValue>,
 }
 
 /// `approval.requested`.
 #[derive(Deserialize)]
-pub(super) struct Requested<'a> {
-    pub(super) approval_id: ApprovalId,
-    pub(super) call_id: CallId,
+pub(crate) struct Requested<'a> {
+    pub(crate) approval_id: ApprovalId,
+    pub(crate) call_id: CallId,
     #[serde(borrow)]
-    pub(super) arguments: &'a RawValue,
+    pub(crate) arguments: &'a RawValue,
 }
 
 /// `approval.resolved`.
 #[derive(Deserialize)]
-pub(super) struct Resolved<'a> {
-    pub(super) approval_id: ApprovalId,
-    pub(super) outcome: ApprovalOutcome,
+pub(crate) struct Resolved<'a> {
+    pub(crate) approval_id: ApprovalId,
+    pub(crate) outcome: ApprovalOutcome,
     #[serde(borrow)]
-    pub(super) edited_arguments: Option<&'a RawValue>,
-    pub(super) scope: Option<ApprovalScope>,
-    pub(super) message: Option<String>,
+    pub(crate) edited_arguments: Option<&'a RawValue>,
+    pub(crate) scope: Option<ApprovalScope>,
+    pub(crate) message: Option<String>,
 }
 
 /// `tool.started`.
 #[derive(Deserialize)]
-pub(super) struct Begun {
-    pub(super) call_id: CallId,
+pub(crate) struct Begun {
+    pub(crate) call_id: CallId,
 }
 
 /// `tool.completed`. The output may be `null`.
 #[derive(Deserialize)]
-pub(super) struct Completed<'a> {
-    pub(super) call_id: CallId,
+pub(crate) struct Completed<'a> {
+    pub(crate) call_id: CallId,
     #[serde(borrow)]
-    pub(super) output: &'a RawValue,
+    pub(crate) output: &'a RawValue,
 }
 
 /// `tool.failed`.
 #[derive(Deserialize)]
-pub(super) struct Failed {
-    pub(super) call_id: CallId,
-    pub(super) code: ToolFailure,
-    pub(super) message: String,
+pub(crate) struct Failed {
+    pub(crate) call_id: CallId,
+    pub(crate) code: ToolFailure,
+    pub(crate) message: String,
 }
 
 /// `run.completed`.
 #[derive(Deserialize)]
-pub(super) struct RunCompleted {
-    pub(super) finish_reason: FinishReason,
+pub(crate) struct RunCompleted {
+    pub(crate) finish_reason: FinishReason,
 }
 
 /// `run.failed`.
 #[derive(Deserialize)]
-pub(super) struct RunFailed {
-    pub(super) message: String,
+pub(crate) struct RunFailed {
+    pub(crate) message: String,
 }
 
 #[cfg(test)]

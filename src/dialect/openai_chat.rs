@@ -1,0 +1,1 @@
+//! Chat Completions of OpenAI: one run is one completion.
