@@ -16,7 +16,7 @@ use crate::{
     },
     env::Millis,
     event::{ApprovalOutcome, Event, FinishReason, Trigger, WithdrawReason},
-    id::{ApprovalId, CommandId, MessageId},
+    id::{ApprovalId, CommandId},
     spec::{Executor, Role},
 };
 
