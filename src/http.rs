@@ -26,6 +26,7 @@ mod extract;
 mod meta;
 mod multiplex;
 mod sessions;
+mod tell;
 mod ws;
 
 use error::Problem;
