@@ -23,6 +23,7 @@ mod control;
 pub mod error;
 mod events;
 mod extract;
+mod look;
 mod meta;
 mod multiplex;
 mod sessions;

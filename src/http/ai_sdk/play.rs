@@ -7,18 +7,18 @@ use std::collections::HashSet;
 
 use futures_util::Stream;
 
-use super::{App, Handle, NewestRun, Options, PLAYED_AFTER_END_MS, Problem, SessionSpec, chat};
+use super::{App, Handle, NewestRun, Options, PLAYED_AFTER_END_MS, Problem, chat};
 use crate::{
     dialect::ai_sdk::{Chunks, Turn},
-    event::{Event, Record},
+    event::Event,
     frame::Frame,
     http::{
         events::WRITE_BYTES_MAX,
+        look::{event_at, frame_at, unreadable},
         tell::{Piece, Teller, Telling},
     },
     id::{CallId, RunId, Seq},
     session::Reader,
-    store::StoreError,
 };
 
 /// What a run waits for.
@@ -40,29 +40,6 @@ pub(super) struct Played {
     run: Seq,
     first: Seq,
     options: Options,
-}
-
-/// The frame at `seq`. `None` where the log does not have it.
-async fn frame_at(handle: &Handle, seq: Seq) -> Result<Option<Frame>, StoreError> {
-    let before = Seq(seq.0.saturating_sub(1));
-    let frames = handle.reader(before).ready(1).await?;
-    Ok(frames.and_then(|frames| frames.into_iter().next()))
-}
-
-/// The event at `seq`.
-pub(super) async fn event_at(handle: &Handle, seq: Seq) -> Result<Option<Event>, Problem> {
-    let frame = frame_at(handle, seq).await?;
-    Ok(frame.and_then(|frame| Record::decode(&frame.json()).ok()).map(|record| record.event))
-}
-
-/// What the session was created as.
-pub(super) async fn spec(handle: &Handle) -> Result<SessionSpec, Problem> {
-    // One that was made a moment ago may not have its first event yet; whoever asks its task waits for that.
-    let _stored = handle.newest_run().await?;
-    match event_at(handle, Seq(1)).await? {
-        Some(Event::SessionCreated { spec, .. }) => Ok(*spec),
-        _ => Err(Problem::no_session()),
-    }
 }
 
 /// The newest run of a chat, or the run of a turn, if there is something to be played. `None` where there is no such
@@ -227,9 +204,4 @@ impl Teller for Turn {
     fn fail(&mut self, reason: &str, chunks: &mut Chunks) -> serde_json::Result<()> {
         Self::fail(self, reason, chunks)
     }
-}
-
-fn unreadable(error: serde_json::Error) -> Problem {
-    tracing::error!(%error, "an event of the log is not readable");
-    Problem::new("internal", "this session is damaged")
 }
