@@ -23,7 +23,7 @@ use crate::{
     dialect::ai_sdk::{Options, Version, wire},
     id::{RunId, Tenant},
     session::{Handle, fold::NewestRun},
-    spec::{SessionSpec, clip},
+    spec::clip,
 };
 
 mod chat;
