@@ -10,7 +10,6 @@ use axum::{
 use serde_json::{Value, json};
 
 use crate::{
-    event::FailureCode,
     http::error::Problem,
     openai::InvalidRequest,
     registry::RegistryError,
@@ -47,16 +46,15 @@ impl Refusal {
 
     /// A generation that failed before anything of it was answered. It is not made again: attempts were made, and the
     /// next one would be another generation.
-    pub(super) fn failed(code: FailureCode, message: impl Into<String>) -> Self {
+    pub(super) fn failed(code: &str, message: impl Into<String>) -> Self {
         let status = match code {
-            FailureCode::UpstreamOverloaded => StatusCode::TOO_MANY_REQUESTS,
-            FailureCode::ServerShutdown => StatusCode::SERVICE_UNAVAILABLE,
-            FailureCode::Internal | FailureCode::Limit | FailureCode::OwnerLost => StatusCode::INTERNAL_SERVER_ERROR,
-            _ => StatusCode::BAD_GATEWAY,
+            "upstream_overloaded" => StatusCode::TOO_MANY_REQUESTS,
+            "server_shutdown" => StatusCode::SERVICE_UNAVAILABLE,
+            "cancelled" => StatusCode::BAD_REQUEST,
+            code if code.starts_with("upstream_") => StatusCode::BAD_GATEWAY,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        let code = serde_json::to_value(code).expect("a code is a text");
-        let refusal = Self::new(status, code.as_str().unwrap_or_default(), message);
-        Self { may_retry: Some(false), ..refusal }
+        Self::new(status, code, message).for_good()
     }
 
     /// The same, never to be tried again by itself.
