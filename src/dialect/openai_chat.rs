@@ -1,1 +1,3 @@
 //! Chat Completions of OpenAI: one run is one completion.
+
+pub mod request;
