@@ -11,6 +11,7 @@ use crate::id::SessionId;
 mod calls;
 mod completion;
 mod failure;
+pub mod request;
 
 pub use super::Chunks;
 pub use completion::Completion;

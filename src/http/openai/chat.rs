@@ -56,7 +56,7 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Result<R
             let headers = request.headers().clone();
             let JsonBytes(body) = JsonBytes::<CREATE_BYTES_MAX>::from_request(request, &()).await?;
             let key = Key::of("chat", &headers, &body)?;
-            let asked = openai_chat::request::read(&extract::parse::<Value>(&body)?)?;
+            let asked = ChatRequest::read(extract::parse::<Value>(&body)?)?;
             begin(&app, asked, key).await
         }
     };
