@@ -1,7 +1,8 @@
 //! OpenAI's doors over the same sessions: Chat Completions, the Responses API and its WebSocket, models.
 //!
-//! `chat` and `responses` translate requests, `begin` makes sessions and runs of them, `play` finds a response in a log and
-//! tells it, `ws` does the same on one socket, `refusal` is how all of them say no.
+//! `chat` and `responses` are the doors. `respond` makes a run of what a create asks for, `chain` knows what was said before
+//! it, `begin` what both doors need for a beginning. `turn` finds a response in its log and tells it, `play` writes it as
+//! events, `ws` does all of it on one socket, and `refusal` is how each of them says no.
 
 use axum::{
     Router,
@@ -16,11 +17,14 @@ use super::{App, error::Problem};
 use crate::id::SessionId;
 
 mod begin;
+mod chain;
 mod chat;
 mod models;
 mod play;
 mod refusal;
+mod respond;
 mod responses;
+mod turn;
 mod ws;
 
 pub(super) use refusal::Refusal;

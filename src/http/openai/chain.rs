@@ -1,0 +1,119 @@
+//! What was said before a response: the items of the chain, items that are only referred to, what a run waits for.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    App, Refusal,
+    turn,
+};
+use crate::{
+    command::{Command, CommandKind, Withdraw},
+    dialect::openai_responses::{ItemId, Items, ResponseId},
+    http::{control::give, error::Problem, events::WRITE_BYTES_MAX, look},
+    id::{CommandId, Seq, SessionId, SessionKey, Tenant},
+    session::Handle,
+    spec::clip,
+};
+
+/// What a response follows.
+pub(super) struct Chain {
+    /// Everything that was said, and what its answer was.
+    pub(super) items: Vec<Value>,
+    /// Who answered.
+    pub(super) model: String,
+}
+
+/// What is before a response that follows this one: its chain, its own items, and the steers that waited for an answer of
+/// its client's, which are said now.
+pub(super) async fn before(app: &App, previous: &ResponseId) -> Result<Chain, Refusal> {
+    let name = previous.to_string();
+    let no_such = |_| {
+        let message = format!("Previous response with id '{name}' not found.");
+        Refusal::invalid("previous_response_not_found", "previous_response_id", message)
+    };
+    let found = turn::find(app, &name).await.map_err(no_such)?;
+    let handle = found.handle.clone();
+    let mut items = all(&handle).await?.through(previous).ok_or_else(|| {
+        let message = format!("Previous response with id '{name}' has not ended.");
+        Refusal::invalid("previous_response_in_progress", "previous_response_id", message)
+    })?;
+    items.extend(take_steers(&handle, found.run).await?);
+    Ok(Chain { items, model: look::spec(&handle).await?.model })
+}
+
+/// Every item of a session.
+pub(super) async fn all(handle: &Handle) -> Result<Items, Refusal> {
+    let mut items = Items::new(handle.key().session.clone());
+    let mut reader = handle.reader(Seq::ZERO);
+    while let Some(frames) = reader.ready(WRITE_BYTES_MAX).await.map_err(Problem::from)? {
+        if frames.is_empty() {
+            break;
+        }
+        for frame in frames {
+            items.push(&frame).map_err(look::unreadable)?;
+        }
+    }
+    Ok(items)
+}
+
+/// Steers that wait for the results which the run's client gives in another session: they are taken along.
+async fn take_steers(handle: &Handle, run: Seq) -> Result<Vec<Value>, Refusal> {
+    #[derive(Deserialize)]
+    struct Snapshot {
+        run: Option<serde::de::IgnoredAny>,
+        queue: Vec<Pending>,
+    }
+    #[derive(Deserialize)]
+    struct Pending {
+        command_id: CommandId,
+        kind: CommandKind,
+        content: String,
+    }
+    if handle.newest_run().await?.is_none_or(|newest| newest.first != run || newest.ended_at.is_none()) {
+        return Ok(Vec::new());
+    }
+    let snapshot = handle.snapshot().await?;
+    let Snapshot { run, queue } = serde_json::from_str(snapshot.json.get()).expect("our own JSON");
+    let mut taken = Vec::new();
+    for Pending { command_id, kind, content } in queue {
+        if run.is_some() || kind != CommandKind::Steer {
+            continue;
+        }
+        match give(handle, Command::Withdraw(Withdraw { command_id: None, target: command_id })).await {
+            Ok(_) => taken.push(json!({
+                "type": "message", "role": "user", "content": [{"type": "input_text", "text": content}],
+            })),
+            // Somebody else was faster: it was said, or taken.
+            Err(problem) if problem.code == "already_applied" => {}
+            Err(problem) => return Err(problem.into()),
+        }
+    }
+    Ok(taken)
+}
+
+/// Puts the items that are only referred to in their places.
+pub(super) async fn resolve(app: &App, items: &mut [Value]) -> Result<(), Refusal> {
+    let mut known: HashMap<SessionId, Vec<Value>> = HashMap::new();
+    for (at, item) in items.iter_mut().enumerate() {
+        if item["type"] != "item_reference" {
+            continue;
+        }
+        let id = item["id"].as_str().unwrap_or_default().to_owned();
+        let no_such = || {
+            let message = format!("Item with id '{}' not found.", clip(&id, 160));
+            Refusal::not_found(&format!("input[{at}].id"), message)
+        };
+        let name: ItemId = id.parse().map_err(|_| no_such())?;
+        if !known.contains_key(&name.session) {
+            let key = SessionKey { tenant: Tenant::default(), session: name.session.clone() };
+            let handle = app.find(&key).await?.ok_or_else(no_such)?;
+            known.insert(name.session.clone(), all(&handle).await?.every());
+        }
+        let found = known[&name.session].iter().find(|item| item["id"] == id);
+        *item = found.cloned().ok_or_else(no_such)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,240 @@
+//! What a create asks for becomes a run: in a session of its own, in a conversation that there is, or as the next turn of
+//! a run that waited for an answer.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    App, Refusal,
+    begin::{self, Key},
+    chain,
+    turn::{self, Found},
+};
+use crate::{
+    command::{
+        Approve, COMMAND_BYTES_MAX, Command, Deny, IfIdle, IfRunning, InputMessage, Send, Steer, SteerWhen, ToolResult,
+    },
+    dialect::openai_responses::{
+        ItemId,
+        request::{ApprovalAnswer, Conversation, CreateRequest, Output, conversation},
+    },
+    digest::digest,
+    http::{control::give, error::Problem, look},
+    id::{CallId, SessionId, SessionKey, Tenant},
+    registry::NewSession,
+    session::Handle,
+    spec::{Role, SessionSpec, ToolSpec},
+};
+
+/// How long a response that is not to be stored is kept after its end: long enough to come back to its stream.
+const UNSTORED_RETENTION_S: u64 = 600;
+
+/// Where a run says what its request was.
+const ECHO: &str = "openai";
+
+/// Does what is asked for; gives the response. When this returns, it is stored.
+pub(super) async fn respond(app: &App, mut request: CreateRequest, key: Option<Key>) -> Result<Found, Refusal> {
+    chain::resolve(app, &mut request.items).await?;
+    let asked = conversation(&request.items)?;
+    match request.conversation.clone() {
+        _ if !asked.approvals.is_empty() => go_on(app, asked).await,
+        Some(session) => say(app, session, request, asked, key).await,
+        None => {
+            let session = key.as_ref().map(Key::session);
+            begin(app, session, request, key).await
+        }
+    }
+}
+
+/// A session of its own, which begins with everything that was said before.
+async fn begin(
+    app: &App,
+    session: Option<SessionId>,
+    request: CreateRequest,
+    key: Option<Key>,
+) -> Result<Found, Refusal> {
+    let (mut items, mut model) = (Vec::new(), request.model.clone());
+    if let Some(previous) = &request.previous_response_id {
+        let chain = chain::before(app, previous).await?;
+        model = model.or(Some(chain.model));
+        items = chain.items;
+    }
+    items.extend(request.items);
+    let inputs = conversation(&items)?.alone()?;
+    if inputs.is_empty() {
+        return Err(Refusal::invalid("missing_required_parameter", "input", "Missing required parameter: 'input'."));
+    }
+    let (model, params) = begin::settings(app, model.as_deref(), request.params, request.extra).await?;
+    let mut tools = request.tools;
+    if let Some(server_tools) = &request.server_tools {
+        tools.extend(server_tools.specs(app.registry.own_tools())?);
+    }
+    let new = NewSession {
+        id: session,
+        model: Some(model),
+        system: request.instructions,
+        tools,
+        inputs,
+        run_metadata: run_metadata(request.echo, key.as_ref()),
+        params,
+        metadata: request.metadata,
+        retention_s: (!request.store).then_some(UNSTORED_RETENTION_S),
+        on_disconnect: None,
+    };
+    let handle = begin::create(app, new, key).await?;
+    let run = handle.newest_run().await?.and_then(|run| handle.event_id(run.first));
+    let run = run.ok_or_else(|| Problem::new("internal", "the session has begun no run"))?;
+    Ok(Found::first(handle, run))
+}
+
+fn run_metadata(echo: Map<String, Value>, key: Option<&Key>) -> Map<String, Value> {
+    let mut metadata = key.map(Key::note).unwrap_or_default();
+    metadata.insert(ECHO.to_owned(), echo.into());
+    metadata
+}
+
+/// A run of a conversation that there is, or that this begins.
+async fn say(
+    app: &App,
+    session: SessionId,
+    request: CreateRequest,
+    asked: Conversation,
+    key: Option<Key>,
+) -> Result<Found, Refusal> {
+    let session_key = SessionKey { tenant: Tenant::default(), session: session.clone() };
+    let Some(handle) = app.find(&session_key).await? else {
+        return match begin(app, Some(session), request.clone(), None).await {
+            // Somebody else was first.
+            Err(refusal) if refusal.code() == "session_exists" => {
+                said(app.open(&session_key).await?, request, asked, key).await
+            }
+            begun => begun,
+        };
+    };
+    said(handle, request, asked, key).await
+}
+
+async fn said(
+    handle: Handle,
+    request: CreateRequest,
+    asked: Conversation,
+    key: Option<Key>,
+) -> Result<Found, Refusal> {
+    // Whoever posts is a reader already: a session that ends when its last one leaves must not end in between.
+    let _here = handle.reader(handle.tail());
+    keeps_settings(&look::spec(&handle).await?, &request)?;
+    let content = content(asked.inputs)?;
+    let open = turn::waiting(&handle).await?;
+    if !open.calls.is_empty() || !asked.outputs.is_empty() {
+        all_answered(&open.calls, &asked.outputs)?;
+        return answer(handle, content, asked.outputs, Vec::new()).await;
+    }
+    let Some(content) = content else {
+        return Err(Refusal::invalid("missing_required_parameter", "input", "Missing required parameter: 'input'."));
+    };
+    let metadata = run_metadata(request.echo, key.as_ref());
+    let command_id = key.as_ref().and_then(|key| key.session().as_str().parse().ok());
+    let send = Send { command_id, content, if_running: IfRunning::Reject, metadata, ..Send::default() };
+    let receipt = give(&handle, Command::Send(send)).await?;
+    let run = look::run_of(&handle, &receipt).await?;
+    turn::at(handle, run, receipt.seq).await
+}
+
+/// A conversation keeps what it was made with: another wish is refused rather than passed over.
+fn keeps_settings(spec: &SessionSpec, request: &CreateRequest) -> Result<(), Refusal> {
+    let other = |param: &str, is: &str| {
+        let message = format!("this conversation keeps the {param} that it began with{is}; begin another one");
+        Err(Refusal::invalid("unsupported_value", param, message))
+    };
+    let is_model = |wanted: &str| {
+        spec.model == wanted || spec.model.split_once('/').is_some_and(|(_, name)| name == wanted)
+    };
+    if request.model.as_deref().is_some_and(|wanted| !is_model(wanted)) {
+        return other("model", &format!(", {}", spec.model));
+    }
+    if request.instructions.is_some() && request.instructions != spec.system {
+        return other("instructions", "");
+    }
+    let known = |tool: &ToolSpec| spec.tools.iter().any(|own| own.name == tool.name && own.parameters == tool.parameters);
+    if !request.tools.iter().all(known) {
+        return other("tools", "");
+    }
+    Ok(())
+}
+
+/// What a user says in a conversation that goes on: nobody else says anything there.
+fn content(inputs: Vec<InputMessage>) -> Result<Option<String>, Refusal> {
+    if inputs.iter().any(|input| input.role != Role::User) {
+        let message = "a conversation that goes on is told what its user says and what its functions gave; \
+                       instructions and answers belong to its beginning";
+        return Err(Refusal::invalid("unsupported_value", "input", message));
+    }
+    let texts: Vec<String> = inputs.into_iter().map(|input| input.content).collect();
+    Ok((!texts.is_empty()).then(|| texts.join("\n\n")))
+}
+
+/// Every call that waits for its result gets one, and no other call does.
+fn all_answered(open: &[CallId], outputs: &[Output]) -> Result<(), Refusal> {
+    let invalid = |message| Err(Refusal::invalid("invalid_value", "input", message));
+    if let Some(call) = open.iter().find(|call| !outputs.iter().any(|output| output.call_id == **call)) {
+        return invalid(format!("No tool output found for function call {call}."));
+    }
+    Ok(())
+}
+
+/// The run that waits for a person goes on, with what else was said. The same answers again are the same response.
+async fn go_on(app: &App, asked: Conversation) -> Result<Found, Refusal> {
+    let session = &asked.approvals[0].approval_request_id.session;
+    if asked.approvals.iter().any(|answer| answer.approval_request_id.session != *session) {
+        return Err(Refusal::invalid("invalid_value", "input", "the approval requests are of different conversations"));
+    }
+    let key = SessionKey { tenant: Tenant::default(), session: session.clone() };
+    let no_such = || {
+        Refusal::invalid("invalid_value", "input", "there is no approval request of that id, or none that can be answered")
+    };
+    let handle = app.find(&key).await?.ok_or_else(no_such)?;
+    let _here = handle.reader(handle.tail());
+    let content = content(asked.inputs.into_iter().filter(|input| input.role == Role::User).collect())?;
+    answer(handle, content, asked.outputs, asked.approvals).await
+}
+
+/// Gives the answers to what a run waits for, and before them what is said with them: the model hears it together.
+async fn answer(
+    handle: Handle,
+    content: Option<String>,
+    outputs: Vec<Output>,
+    approvals: Vec<ApprovalAnswer>,
+) -> Result<Found, Refusal> {
+    let mut commands: Vec<Command> = Vec::new();
+    for ApprovalAnswer { approval_request_id, approve, reason } in approvals {
+        let ItemId { event, .. } = approval_request_id;
+        let approval_id = format!("apr_{}_{}", event.epoch, event.seq).parse().map_err(|_| {
+            Refusal::invalid("invalid_value", "input", "an approval_request_id is as it was sent")
+        })?;
+        commands.push(match approve {
+            true => Command::Approve(Approve { command_id: None, approval_id, arguments: None, scope: Default::default() }),
+            false => Command::Deny(Deny { command_id: None, approval_id, message: reason }),
+        });
+    }
+    for Output { call_id, output } in outputs {
+        let length = output.as_str().map_or_else(|| output.to_string().len(), str::len);
+        if length > COMMAND_BYTES_MAX {
+            let limit = format!("the output of a function is at most {COMMAND_BYTES_MAX} bytes here");
+            return Err(Problem::new("payload_too_large", limit).into());
+        }
+        commands.push(Command::ToolResult(ToolResult { command_id: None, call_id, output: Some(output), error: None }));
+    }
+    if let Some(content) = content {
+        // A name of its own, so that the same request again does not say it twice.
+        let named = json!([content, commands.iter().map(Command::digest).collect::<Vec<_>>()]);
+        let command_id = format!("with-{}", digest("with", &named)).parse().ok();
+        let steer = Steer { command_id, content, when: SteerWhen::NextStep, if_idle: IfIdle::Reject };
+        give(&handle, Command::Steer(steer)).await?;
+    }
+    let mut last = None;
+    for command in commands {
+        last = Some(give(&handle, command).await?);
+    }
+    let receipt = last.ok_or_else(|| Problem::new("internal", "nothing was answered"))?;
+    let run = look::run_of(&handle, &receipt).await?;
+    turn::at(handle, run, receipt.seq).await
+}
