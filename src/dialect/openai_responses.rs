@@ -1,1 +1,5 @@
-//! The Responses API of OpenAI: a run is a response, or several where it was steered or waited.
+//! The Responses API of OpenAI: a turn of a run is one response, told in numbered events.
+
+pub mod id;
+
+pub use id::{ItemId, ItemKind, ResponseId};
