@@ -5,10 +5,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{
-    App, Refusal,
-    turn,
-};
+use super::{App, Refusal, turn};
 use crate::{
     command::{Command, CommandKind, Withdraw},
     dialect::openai_responses::{ItemId, Items, ResponseId},

@@ -23,7 +23,7 @@ use crate::{
         look,
         sessions::CREATE_BYTES_MAX,
         stream_headers,
-        tell::{Piece, Teller, Telling},
+        tell::{Teller, Telling},
     },
     id::{Seq, SessionKey, Tenant},
     registry::NewSession,
@@ -114,7 +114,9 @@ pub(super) async fn retrieve(
 async fn answer(app: &App, telling: Telling<Completion>, stream: bool, skip: usize) -> Result<Response, Refusal> {
     let named = session_header(&telling.handle.key().session);
     if stream {
-        return Ok((named, stream_headers(), play::sse_body(telling.pieces(app, skip), play::Events::Chat)).into_response());
+        return Ok(
+            (named, stream_headers(), play::sse_body(telling.pieces(app, skip), play::Events::Chat)).into_response()
+        );
     }
     let completion = telling.finish(app).await.ok_or_else(play::lost)?;
     match completion.failure() {

@@ -32,7 +32,8 @@ pub(super) async fn retrieve(State(app): State<App>, Path(name): Path<String>) -
     for (provider, models) in app.registry.models().await {
         let offered = models.unwrap_or_default();
         let is_it = |model: &&Model| {
-            model.name == name || name.strip_prefix(&provider).and_then(|rest| rest.strip_prefix('/')) == Some(&model.name)
+            model.name == name
+                || name.strip_prefix(&provider).and_then(|rest| rest.strip_prefix('/')) == Some(&model.name)
         };
         if let Some(offered) = offered.iter().find(is_it) {
             return Ok(Json(model(&provider, offered)));

@@ -12,7 +12,7 @@ use futures_util::{Stream, StreamExt as _};
 use serde::Deserialize;
 
 use super::Refusal;
-use crate::{http::tell::Piece, spec::clip};
+use crate::{dialect::openai_responses::wire, http::tell::Piece, spec::clip};
 
 /// What may be asked for in the query of a retrieval. Others are OpenAI's own, and without effect here.
 #[derive(Deserialize)]
@@ -35,9 +35,9 @@ impl Resume {
 
 /// Reads it.
 pub(super) fn resume(asked: Result<Query<Resume>, QueryRejection>) -> Result<Resume, Refusal> {
-    asked.map(|Query(resume)| resume).map_err(|error| {
-        Refusal::new(StatusCode::BAD_REQUEST, "invalid_value", clip(&error.body_text(), 256))
-    })
+    asked
+        .map(|Query(resume)| resume)
+        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, "invalid_value", clip(&error.body_text(), 256)))
 }
 
 /// The format of the events.
@@ -51,11 +51,10 @@ pub(super) enum Events {
 
 impl Events {
     fn write(self, chunk: &str, out: &mut Vec<u8>) {
-        if let Self::Responses = self {
-            let kind = chunk.strip_prefix(r#"{"type":""#).and_then(|rest| rest.split('"').next()).unwrap_or_default();
-            [b"event: ", kind.as_bytes(), b"\n"].iter().for_each(|piece| out.extend_from_slice(piece));
+        match self {
+            Self::Chat => [b"data: ", chunk.as_bytes(), b"\n\n"].iter().for_each(|piece| out.extend_from_slice(piece)),
+            Self::Responses => wire::sse(chunk, out),
         }
-        [b"data: ", chunk.as_bytes(), b"\n\n"].iter().for_each(|piece| out.extend_from_slice(piece));
     }
 
     fn end(self) -> &'static [u8] {
@@ -68,10 +67,7 @@ impl Events {
 
 /// The pieces as bytes. A stream that is broken off ends with an error, so that the connection is reset: a clean end would
 /// be taken for the end of the answer.
-pub(super) fn sse_body(
-    pieces: impl Stream<Item = Piece> + Send + 'static,
-    events: Events,
-) -> axum::body::Body {
+pub(super) fn sse_body(pieces: impl Stream<Item = Piece> + Send + 'static, events: Events) -> axum::body::Body {
     axum::body::Body::from_stream(pieces.map(move |piece| match piece {
         Piece::Opening => Ok(Bytes::from_static(b": steerage\n\n")),
         Piece::Chunks(chunks) => {
@@ -79,7 +75,7 @@ pub(super) fn sse_body(
             chunks.iter().for_each(|chunk| events.write(chunk, &mut bytes));
             Ok(bytes.into())
         }
-        Piece::Silence => Ok(Bytes::from_static(b":\n\n")),
+        Piece::Silence => Ok(Bytes::from_static(wire::HEARTBEAT)),
         Piece::End => Ok(Bytes::from_static(events.end())),
         Piece::Broken => Err(std::io::Error::other("the answer goes on, and this connection does not")),
     }))

@@ -10,9 +10,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use crate::{
-    http::error::Problem,
-    openai::InvalidRequest,
-    registry::RegistryError,
+    dialect::openai_responses::Failure, http::error::Problem, openai::InvalidRequest, registry::RegistryError,
     session::SessionError,
 };
 
@@ -55,6 +53,12 @@ impl Refusal {
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, code, message).for_good()
+    }
+
+    /// The same of a response.
+    pub(super) fn of_failure(failure: &Failure) -> Self {
+        let code = failure.code.map_or(Value::Null, |code| json!(code));
+        Self::failed(code.as_str().unwrap_or("internal"), &failure.message)
     }
 
     /// The same, never to be tried again by itself.

@@ -29,12 +29,14 @@ use crate::{
 const UNSTORED_RETENTION_S: u64 = 600;
 
 /// Where a run says what its request was.
-const ECHO: &str = "openai";
+pub(super) const ECHO: &str = "openai";
+/// Where it says in there that it is part of a conversation.
+pub(super) const CONVERSATION: &str = "conversation";
 
 /// Does what is asked for; gives the response. When this returns, it is stored.
 pub(super) async fn respond(app: &App, mut request: CreateRequest, key: Option<Key>) -> Result<Found, Refusal> {
     chain::resolve(app, &mut request.items).await?;
-    let asked = conversation(&request.items)?;
+    let asked = conversation(news(&request.items))?;
     match request.conversation.clone() {
         _ if !asked.approvals.is_empty() => go_on(app, asked).await,
         Some(session) => say(app, session, request, asked, key).await,
@@ -43,6 +45,18 @@ pub(super) async fn respond(app: &App, mut request: CreateRequest, key: Option<K
             begin(app, session, request, key).await
         }
     }
+}
+
+/// The items that are said for the first time: a client that keeps the history itself sends all of it, and what follows
+/// the last answer in it is new.
+fn news(items: &[Value]) -> &[Value] {
+    let is_answer = |item: &Value| match item["type"].as_str() {
+        Some("message") => item["role"] == "assistant",
+        Some("reasoning" | "function_call" | "mcp_call" | "mcp_list_tools" | "mcp_approval_request") => true,
+        _ => false,
+    };
+    let known = items.iter().rposition(is_answer).map_or(0, |at| at + 1);
+    &items[known..]
 }
 
 /// A session of its own, which begins with everything that was said before.
@@ -74,7 +88,7 @@ async fn begin(
         system: request.instructions,
         tools,
         inputs,
-        run_metadata: run_metadata(request.echo, key.as_ref()),
+        run_metadata: run_metadata(request.echo, request.conversation.as_ref(), key.as_ref()),
         params,
         metadata: request.metadata,
         retention_s: (!request.store).then_some(UNSTORED_RETENTION_S),
@@ -86,8 +100,15 @@ async fn begin(
     Ok(Found::first(handle, run))
 }
 
-fn run_metadata(echo: Map<String, Value>, key: Option<&Key>) -> Map<String, Value> {
+fn run_metadata(
+    mut echo: Map<String, Value>,
+    conversation: Option<&SessionId>,
+    key: Option<&Key>,
+) -> Map<String, Value> {
     let mut metadata = key.map(Key::note).unwrap_or_default();
+    if let Some(conversation) = conversation {
+        echo.insert(CONVERSATION.to_owned(), json!({"id": conversation}));
+    }
     metadata.insert(ECHO.to_owned(), echo.into());
     metadata
 }
@@ -113,12 +134,7 @@ async fn say(
     said(handle, request, asked, key).await
 }
 
-async fn said(
-    handle: Handle,
-    request: CreateRequest,
-    asked: Conversation,
-    key: Option<Key>,
-) -> Result<Found, Refusal> {
+async fn said(handle: Handle, request: CreateRequest, asked: Conversation, key: Option<Key>) -> Result<Found, Refusal> {
     // Whoever posts is a reader already: a session that ends when its last one leaves must not end in between.
     let _here = handle.reader(handle.tail());
     keeps_settings(&look::spec(&handle).await?, &request)?;
@@ -131,7 +147,7 @@ async fn said(
     let Some(content) = content else {
         return Err(Refusal::invalid("missing_required_parameter", "input", "Missing required parameter: 'input'."));
     };
-    let metadata = run_metadata(request.echo, key.as_ref());
+    let metadata = run_metadata(request.echo, request.conversation.as_ref(), key.as_ref());
     let command_id = key.as_ref().and_then(|key| key.session().as_str().parse().ok());
     let send = Send { command_id, content, if_running: IfRunning::Reject, metadata, ..Send::default() };
     let receipt = give(&handle, Command::Send(send)).await?;
@@ -145,16 +161,16 @@ fn keeps_settings(spec: &SessionSpec, request: &CreateRequest) -> Result<(), Ref
         let message = format!("this conversation keeps the {param} that it began with{is}; begin another one");
         Err(Refusal::invalid("unsupported_value", param, message))
     };
-    let is_model = |wanted: &str| {
-        spec.model == wanted || spec.model.split_once('/').is_some_and(|(_, name)| name == wanted)
-    };
+    let is_model =
+        |wanted: &str| spec.model == wanted || spec.model.split_once('/').is_some_and(|(_, name)| name == wanted);
     if request.model.as_deref().is_some_and(|wanted| !is_model(wanted)) {
         return other("model", &format!(", {}", spec.model));
     }
     if request.instructions.is_some() && request.instructions != spec.system {
         return other("instructions", "");
     }
-    let known = |tool: &ToolSpec| spec.tools.iter().any(|own| own.name == tool.name && own.parameters == tool.parameters);
+    let known =
+        |tool: &ToolSpec| spec.tools.iter().any(|own| own.name == tool.name && own.parameters == tool.parameters);
     if !request.tools.iter().all(known) {
         return other("tools", "");
     }
@@ -189,11 +205,15 @@ async fn go_on(app: &App, asked: Conversation) -> Result<Found, Refusal> {
     }
     let key = SessionKey { tenant: Tenant::default(), session: session.clone() };
     let no_such = || {
-        Refusal::invalid("invalid_value", "input", "there is no approval request of that id, or none that can be answered")
+        Refusal::invalid(
+            "invalid_value",
+            "input",
+            "there is no approval request of that id, or none that can be answered",
+        )
     };
     let handle = app.find(&key).await?.ok_or_else(no_such)?;
     let _here = handle.reader(handle.tail());
-    let content = content(asked.inputs.into_iter().filter(|input| input.role == Role::User).collect())?;
+    let content = content(asked.inputs)?;
     answer(handle, content, asked.outputs, asked.approvals).await
 }
 
@@ -207,11 +227,13 @@ async fn answer(
     let mut commands: Vec<Command> = Vec::new();
     for ApprovalAnswer { approval_request_id, approve, reason } in approvals {
         let ItemId { event, .. } = approval_request_id;
-        let approval_id = format!("apr_{}_{}", event.epoch, event.seq).parse().map_err(|_| {
-            Refusal::invalid("invalid_value", "input", "an approval_request_id is as it was sent")
-        })?;
+        let approval_id = format!("apr_{}_{}", event.epoch, event.seq)
+            .parse()
+            .map_err(|_| Refusal::invalid("invalid_value", "input", "an approval_request_id is as it was sent"))?;
         commands.push(match approve {
-            true => Command::Approve(Approve { command_id: None, approval_id, arguments: None, scope: Default::default() }),
+            true => {
+                Command::Approve(Approve { command_id: None, approval_id, arguments: None, scope: Default::default() })
+            }
             false => Command::Deny(Deny { command_id: None, approval_id, message: reason }),
         });
     }
@@ -228,13 +250,23 @@ async fn answer(
         let named = json!([content, commands.iter().map(Command::digest).collect::<Vec<_>>()]);
         let command_id = format!("with-{}", digest("with", &named)).parse().ok();
         let steer = Steer { command_id, content, when: SteerWhen::NextStep, if_idle: IfIdle::Reject };
-        give(&handle, Command::Steer(steer)).await?;
+        give(&handle, Command::Steer(steer)).await.map_err(not_answered)?;
     }
     let mut last = None;
     for command in commands {
-        last = Some(give(&handle, command).await?);
+        last = Some(give(&handle, command).await.map_err(not_answered)?);
     }
     let receipt = last.ok_or_else(|| Problem::new("internal", "nothing was answered"))?;
     let run = look::run_of(&handle, &receipt).await?;
     turn::at(handle, run, receipt.seq).await
+}
+
+/// An answer that nobody waits for is a mistake in the request, whatever is missing.
+fn not_answered(problem: Problem) -> Refusal {
+    match problem.code {
+        "unknown_approval" | "unknown_call" | "already_resolved" | "stale" | "no_active_run" | "approval_pending" => {
+            Refusal::invalid(problem.code, "input", problem.detail)
+        }
+        _ => problem.into(),
+    }
 }

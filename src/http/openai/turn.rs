@@ -1,6 +1,9 @@
 //! A response in its log: found by its id, told turn by turn.
 
-use super::{App, Refusal};
+use super::{
+    App, Refusal,
+    respond::{CONVERSATION, ECHO},
+};
 use crate::{
     dialect::{
         Chunks,
@@ -115,6 +118,7 @@ impl Teller for Turn {
 }
 
 /// A response that there is, as far as its id tells.
+#[derive(Clone)]
 pub(super) struct Found {
     pub(super) handle: Handle,
     pub(super) id: ResponseId,
@@ -146,6 +150,15 @@ impl Found {
     pub(super) fn first(handle: Handle, first: EventId) -> Self {
         let id = ResponseId { session: handle.key().session.clone(), run: first, turn: 1 };
         Self { run: first.seq, handle, id }
+    }
+
+    /// Whether its session is its own and holds nothing else.
+    pub(super) async fn is_alone(&self) -> Result<bool, Refusal> {
+        let newest = self.handle.newest_run().await?;
+        let run = look::event_at(&self.handle, self.run).await?;
+        let Some(Event::RunStarted { metadata, .. }) = run else { return Ok(false) };
+        let own = metadata.get(ECHO).is_some_and(|echo| echo.get(CONVERSATION).is_none());
+        Ok(own && newest.is_some_and(|newest| newest.first == self.run))
     }
 
     /// It told from its start.
@@ -191,7 +204,8 @@ const NO_TURN: u32 = u32::MAX;
 /// The response of the run that begins at `run`, in whose time the event at `at` was.
 pub(super) async fn at(handle: Handle, run: Seq, at: Seq) -> Result<Found, Refusal> {
     let run = handle.event_id(run).ok_or_else(|| Problem::new("internal", "the run has no beginning"))?;
-    let whole = Found { id: ResponseId { turn: NO_TURN, ..Found::first(handle.clone(), run).id }, ..Found::first(handle, run) };
+    let whole =
+        Found { id: ResponseId { turn: NO_TURN, ..Found::first(handle.clone(), run).id }, ..Found::first(handle, run) };
     let handle = whole.handle.clone();
     let turn = whole.up_to(|frame, _| frame.seq() >= at).await?.fold.turn();
     let first = Found::first(handle, run);
