@@ -16,8 +16,8 @@ pub struct Responses {
 /// What the run waits for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// Calls whose results the client owes.
-    pub calls: Vec<CallId>,
+    /// Calls whose results the client owes, with the names of their functions.
+    pub calls: Vec<(CallId, String)>,
     /// Requests that a person has not answered, and the call that each is about.
     pub approvals: Vec<(ApprovalId, CallId)>,
 }
@@ -29,6 +29,13 @@ pub struct Failure {
     pub code: Option<FailureCode>,
     /// For a person.
     pub message: String,
+}
+
+impl Waiting {
+    /// Whether it waits for nothing.
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty() && self.approvals.is_empty()
+    }
 }
 
 impl Responses {

@@ -66,6 +66,11 @@ impl Refusal {
         Self { may_retry: Some(false), ..self }
     }
 
+    /// The same under another code.
+    pub(super) fn with_code(self, code: &str) -> Self {
+        Self { code: code.to_owned(), ..self }
+    }
+
     /// The HTTP status.
     pub(super) fn status(&self) -> StatusCode {
         self.status

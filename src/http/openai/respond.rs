@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     command::{
-        Approve, COMMAND_BYTES_MAX, Command, Deny, IfIdle, IfRunning, InputMessage, Send, Steer, SteerWhen, ToolResult,
+        Approve, COMMAND_BYTES_MAX, Command, Deny, IfIdle, IfRunning, InputMessage, STEER_BYTES_MAX, Send, Steer,
+        SteerWhen, ToolResult,
     },
     dialect::openai_responses::{
         ItemId,
@@ -189,9 +190,9 @@ fn content(inputs: Vec<InputMessage>) -> Result<Option<String>, Refusal> {
 }
 
 /// Every call that waits for its result gets one, and no other call does.
-fn all_answered(open: &[CallId], outputs: &[Output]) -> Result<(), Refusal> {
+fn all_answered(open: &[(CallId, String)], outputs: &[Output]) -> Result<(), Refusal> {
     let invalid = |message| Err(Refusal::invalid("invalid_value", "input", message));
-    if let Some(call) = open.iter().find(|call| !outputs.iter().any(|output| output.call_id == **call)) {
+    if let Some((call, _)) = open.iter().find(|(call, _)| !outputs.iter().any(|output| output.call_id == *call)) {
         return invalid(format!("No tool output found for function call {call}."));
     }
     Ok(())
@@ -246,6 +247,10 @@ async fn answer(
         commands.push(Command::ToolResult(ToolResult { command_id: None, call_id, output: Some(output), error: None }));
     }
     if let Some(content) = content {
+        if content.len() > STEER_BYTES_MAX {
+            let limit = format!("what is said with an answer is at most {STEER_BYTES_MAX} bytes");
+            return Err(Problem::new("payload_too_large", limit).into());
+        }
         // A name of its own, so that the same request again does not say it twice.
         let named = json!([content, commands.iter().map(Command::digest).collect::<Vec<_>>()]);
         let command_id = format!("with-{}", digest("with", &named)).parse().ok();
