@@ -17,6 +17,8 @@ use crate::{
 
 /// Longest `Idempotency-Key`, in bytes: a UUID with a prefix, and some.
 const KEY_BYTES_MAX: usize = 256;
+/// Rate of the demo provider.
+const RATE: &str = "tokens_per_second";
 /// Where a run says which request began it.
 const NOTE: &str = "idempotency";
 
@@ -63,9 +65,15 @@ pub(super) async fn settings(
     app: &App,
     model: Option<&str>,
     mut params: Params,
-    extra: Map<String, Value>,
+    mut extra: Map<String, Value>,
 ) -> Result<(String, Params), Refusal> {
     let model = app.registry.resolve(model.unwrap_or(DEFAULT_MODEL)).await?;
+    // A parameter of ours that OpenAI does not have.
+    if let Some(rate) = extra.remove(RATE) {
+        let rate =
+            rate.as_f64().ok_or_else(|| Refusal::invalid("invalid_type", RATE, format!("{RATE} is a number")))?;
+        params.tokens_per_second = Some(rate);
+    }
     if let (false, Some((provider, _))) = (extra.is_empty(), model.split_once('/')) {
         params.extra.insert(provider.to_owned(), extra);
     }

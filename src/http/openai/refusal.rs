@@ -3,10 +3,13 @@
 //! The SDKs try a request again on 408, 409, 429 and 5xx, without a word that it is the same one: so nothing that another
 //! attempt cannot mend has such a status, and a failed generation says that it must not be made again by itself.
 
+use std::collections::HashMap;
+
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
@@ -87,13 +90,21 @@ impl Refusal {
     }
 
     /// The `error` object.
-    pub(super) fn error(&self) -> Value {
+    pub(super) fn error(&self) -> impl Serialize {
+        #[derive(Serialize)]
+        struct Error<'a> {
+            message: &'a str,
+            #[serde(rename = "type")]
+            kind: &'static str,
+            param: Option<&'a str>,
+            code: &'a str,
+        }
         let kind = match self.status {
             StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
             status if status.is_server_error() => "server_error",
             _ => "invalid_request_error",
         };
-        json!({"message": self.message, "type": kind, "param": self.param, "code": self.code})
+        Error { message: &self.message, kind, param: self.param.as_deref(), code: &self.code }
     }
 }
 
@@ -135,7 +146,7 @@ impl From<SessionError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut response = (self.status, axum::Json(json!({"error": self.error()}))).into_response();
+        let mut response = (self.status, axum::Json(HashMap::from([("error", self.error())]))).into_response();
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, seconds.into());
