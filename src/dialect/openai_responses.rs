@@ -5,13 +5,27 @@
 //! they were batched: the number of an event is a cursor. The other way, `request` reads
 //! what a client asks for.
 
+//!
+//! `responses` folds and splits; `turn` is one response, `output` its items and events, `shown` the calls among
+//! them, `item` and `settings` their JSON; `calls` knows what has no end yet. `items` is the whole log as items, with
+//! what was `brought` along, and `wire` frames events.
+
+mod brought;
+mod calls;
 pub mod id;
+mod item;
 mod items;
+mod output;
+mod read;
 pub mod request;
 mod responses;
+mod settings;
+mod shown;
+mod turn;
 pub mod wire;
 
 pub use super::Chunks;
 pub use id::{ItemId, ItemKind, ResponseId};
 pub use items::Items;
-pub use responses::{Failure, Responses, Waiting};
+pub use responses::{Responses, Waiting};
+pub use turn::Failure;

@@ -52,6 +52,8 @@ pub enum ItemKind {
     Reasoning,
     /// A call that the client runs.
     FunctionCall,
+    /// What the client's run of it gave.
+    FunctionOutput,
     /// A call that the server runs.
     McpCall,
     /// A person is asked about a call.
@@ -67,6 +69,7 @@ impl ItemKind {
             Self::Message => "msg",
             Self::Reasoning => "rs",
             Self::FunctionCall => "fc",
+            Self::FunctionOutput => "fco",
             Self::McpCall => "mcp",
             Self::ApprovalRequest => "mcpr",
         }
@@ -80,7 +83,7 @@ pub struct ItemId {
     pub kind: ItemKind,
     /// The session.
     pub session: SessionId,
-    /// The event that began it: of a block its start, of a request `approval.requested`.
+    /// The event that began it: of a block its start, of a request `approval.requested`, of an output the call's end.
     pub event: EventId,
 }
 

@@ -93,7 +93,7 @@ async fn take_steers(handle: &Handle, run: Seq) -> Result<Vec<Value>, Refusal> {
 
 /// Puts the items that are only referred to in their places.
 pub(super) async fn resolve(app: &App, items: &mut [Value]) -> Result<(), Refusal> {
-    let mut known: HashMap<SessionId, Vec<Value>> = HashMap::new();
+    let mut known: HashMap<SessionId, Items> = HashMap::new();
     for (at, item) in items.iter_mut().enumerate() {
         if item["type"] != "item_reference" {
             continue;
@@ -107,9 +107,9 @@ pub(super) async fn resolve(app: &App, items: &mut [Value]) -> Result<(), Refusa
         if !known.contains_key(&name.session) {
             let key = SessionKey { tenant: Tenant::default(), session: name.session.clone() };
             let handle = app.find(&key).await?.ok_or_else(no_such)?;
-            known.insert(name.session.clone(), all(&handle).await?.every());
+            known.insert(name.session.clone(), all(&handle).await?);
         }
-        let found = known[&name.session].iter().find(|item| item["id"] == id);
+        let found = known[&name.session].every().find(|item| item["id"] == id);
         *item = found.cloned().ok_or_else(no_such)?;
     }
     Ok(())
