@@ -56,3 +56,43 @@ fn part_text<'a>(part: &'a Value, place: &Place<'_>) -> Result<Cow<'a, str>, Inv
         kind => Err(InvalidRequest::none_of(&[&TEXTS[..], &["refusal"]].concat(), &place.field("type"), kind)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(content: Value) -> Result<String, (String, &'static str)> {
+        text(&content, &Place::Top("content"), PARAGRAPHS).map_err(|no| (no.param.unwrap_or_default(), no.code))
+    }
+
+    #[test]
+    fn parts_of_either_format_are_text() {
+        let parts = json!([
+            {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}},
+            "b",
+            {"type": "input_text", "text": "c"},
+            {"type": "output_text", "text": "d", "annotations": [], "logprobs": null},
+            {"type": "refusal", "refusal": "e"},
+        ]);
+        assert_eq!(read(parts), Ok("a\n\nb\n\nc\n\nd\n\ne".into()));
+        assert_eq!(read(json!("plain")), Ok("plain".into()));
+        assert_eq!(read(json!([])), Ok(String::new()));
+    }
+
+    #[test]
+    fn what_would_be_lost_and_what_is_no_part_is_refused_where_it_stands() {
+        let refused = |param: &str, code| Err((param.to_owned(), code));
+        for other in OTHERS {
+            let part = json!([{"type": "text", "text": "what is this?"}, {"type": other}]);
+            assert_eq!(read(part), refused("content[1]", "unsupported_value"), "{other}");
+        }
+        assert_eq!(read(json!([{"type": "txt"}])), refused("content[0].type", "invalid_value"));
+        assert_eq!(read(json!([{"text": "a"}])), refused("content[0].type", "missing_required_parameter"));
+        assert_eq!(read(json!([{"type": "text"}])), refused("content[0].text", "missing_required_parameter"));
+        assert_eq!(read(json!([{"type": "text", "text": 5}])), refused("content[0].text", "invalid_type"));
+        assert_eq!(read(json!([7])), refused("content[0]", "invalid_type"));
+        assert_eq!(read(json!({"type": "text"})), refused("content", "invalid_type"));
+    }
+}

@@ -77,6 +77,11 @@ impl History {
         self.inputs.len() - 1
     }
 
+    /// How many messages there are.
+    pub(crate) fn len(&self) -> usize {
+        self.inputs.len()
+    }
+
     pub(crate) fn message(&mut self, input: usize) -> &mut InputMessage {
         &mut self.inputs[input]
     }
@@ -179,4 +184,102 @@ fn beginning(id: &str) -> &str {
 
 fn shortened(id: &str, number: u32) -> CallId {
     format!("{}_{number}", beginning(id)).parse().expect("1 to 256 bytes by construction")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::spec::Role;
+
+    fn call(call_id: &str) -> Call<'_> {
+        Call { call_id, name: "f", arguments: json!({}) }
+    }
+
+    fn answer(history: &mut History, ids: &[&str]) {
+        let input = history.say(InputMessage::text(Role::Assistant, ""));
+        ids.iter().for_each(|id| history.call(input, call(id), None));
+    }
+
+    fn named(inputs: &[InputMessage]) -> Vec<(String, Option<Value>)> {
+        let calls = inputs.iter().flat_map(|input| &input.calls);
+        calls.map(|call| (call.call_id.to_string(), call.output.clone())).collect()
+    }
+
+    #[test]
+    fn calls_of_one_id_get_their_results_in_order_and_names_of_their_own() {
+        let mut history = History::default();
+        answer(&mut history, &["call_0", "call_1"]);
+        history.output("call_1", json!("b")).unwrap();
+        history.output("call_0", json!("a")).unwrap();
+        answer(&mut history, &["call_0", "call_0_2"]);
+        answer(&mut history, &["call_0"]);
+        for (id, output) in [("call_0", "c"), ("call_0_2", "d"), ("call_0", "e")] {
+            history.output(id, json!(output)).unwrap();
+        }
+        let named = named(&history.finish().unwrap());
+        let expected = [("call_0", "a"), ("call_1", "b"), ("call_0_3", "c"), ("call_0_2", "d"), ("call_0_4", "e")];
+        assert_eq!(named, expected.map(|(id, output)| (id.to_owned(), Some(json!(output)))));
+    }
+
+    #[test]
+    fn a_result_has_one_call_and_a_call_one_result() {
+        let mut history = History::default();
+        assert_eq!(history.output("a", json!(1)), Err(NoCall::Unknown));
+        answer(&mut history, &["a"]);
+        assert_eq!(history.output("b", json!(1)), Err(NoCall::Unknown));
+        assert_eq!(history.output("a", json!(1)), Ok(()));
+        assert_eq!(history.output("a", json!(2)), Err(NoCall::Answered));
+        answer(&mut history, &["z", "c", "b"]);
+        answer(&mut history, &["y"]);
+        history.output("c", json!(3)).unwrap();
+        let open = Unanswered { input: 1, call_ids: vec!["z".into(), "b".into()] };
+        assert_eq!(history.finish(), Err(open));
+    }
+
+    #[test]
+    fn what_was_cut_off_never_was_unless_it_was_answered() {
+        let mut history = History::default();
+        let input = history.say(InputMessage::text(Role::Assistant, "I shall"));
+        history.cut_call(input, "a", Some(call("a")));
+        history.cut_call(input, "b", Some(call("b")));
+        history.cut_call(input, "c", None);
+        answer(&mut history, &["a"]);
+        history.output("a", json!("of the whole one")).unwrap();
+        history.output("b", json!("of the cut one")).unwrap();
+        history.output("c", json!("of one that cannot be read")).unwrap();
+        assert_eq!(history.output("c", json!(1)), Err(NoCall::Answered));
+        let inputs = history.finish().unwrap();
+        let expected = [("b", "of the cut one"), ("a", "of the whole one")];
+        assert_eq!(named(&inputs), expected.map(|(id, output)| (id.to_owned(), Some(json!(output)))));
+        assert_eq!(InputMessage::check(&inputs), Ok(()));
+    }
+
+    #[test]
+    fn names_fit_however_long_and_however_many_are_alike() {
+        let long = ["ä".repeat(128), format!("{}x", "ä".repeat(127)), format!("{}y", "ä".repeat(127))];
+        let mut history = History::default();
+        for _ in 0..2_000 {
+            answer(&mut history, &[&long[0], &long[1], &long[2], ""]);
+            long.iter().map(String::as_str).chain([""]).for_each(|id| history.output(id, json!(id)).unwrap());
+        }
+        let inputs = history.finish().unwrap();
+        assert_eq!(InputMessage::check(&inputs), Ok(()));
+        assert_eq!(inputs.iter().map(|input| input.calls.len()).sum::<usize>(), 8_000);
+    }
+
+    #[test]
+    fn an_id_or_a_name_that_cannot_be_kept_is_refused() {
+        let (id, name) = (Place::Top("id"), Place::Top("name"));
+        let check = |call_id: &str, name_given: &str| {
+            let call = Call { call_id, name: name_given, arguments: json!({}) };
+            call.check(&id, &name).map_err(|no| no.param.unwrap())
+        };
+        assert_eq!(check("", "my.tool of old"), Ok(()));
+        assert_eq!(check(&"x".repeat(256), &"n".repeat(64)), Ok(()));
+        assert_eq!(check(&"x".repeat(257), "f"), Err("id".into()));
+        assert_eq!(check("a", ""), Err("name".into()));
+        assert_eq!(check("a", &"n".repeat(65)), Err("name".into()));
+    }
 }

@@ -48,3 +48,56 @@ fn stop(value: Value) -> Result<Vec<String>, InvalidRequest> {
         other => Err(InvalidRequest::not_a("a string or an array of strings", &place, other)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(body: Value) -> Result<Params, (String, &'static str)> {
+        let mut body = Body::read(body).unwrap();
+        params(&mut body, &["max_completion_tokens", "max_tokens"])
+            .map_err(|no| (no.param.unwrap_or_default(), no.code))
+    }
+
+    #[test]
+    fn what_is_read_passes_the_check_of_a_session() {
+        let edges =
+            json!({"temperature": 2, "top_p": 1, "max_tokens": 1.0, "seed": -5, "stop": vec!["x".repeat(256); 16]});
+        let read = read(edges).unwrap();
+        assert_eq!(read.check(std::iter::empty()), Ok(()));
+        assert_eq!((read.max_tokens, read.seed, read.stop.len()), (Some(1), Some(-5), 16));
+    }
+
+    #[test]
+    fn two_limits_are_one_or_a_mistake() {
+        assert_eq!(read(json!({"max_completion_tokens": 7, "max_tokens": 7})).unwrap().max_tokens, Some(7));
+        let both = read(json!({"max_completion_tokens": 7, "max_tokens": 8}));
+        assert_eq!(both, Err(("max_tokens".into(), "invalid_value")));
+    }
+
+    #[test]
+    fn what_a_session_would_refuse_is_refused_with_its_name() {
+        for (body, param, code) in [
+            (json!({"temperature": 2.1}), "temperature", "invalid_value"),
+            (json!({"temperature": -0.1}), "temperature", "invalid_value"),
+            (json!({"temperature": "1"}), "temperature", "invalid_type"),
+            (json!({"top_p": 0}), "top_p", "invalid_value"),
+            (json!({"top_p": 1.5}), "top_p", "invalid_value"),
+            (json!({"max_tokens": 0}), "max_tokens", "invalid_value"),
+            (json!({"max_tokens": -1}), "max_tokens", "invalid_value"),
+            (json!({"max_tokens": 4_294_967_296_u64}), "max_tokens", "invalid_value"),
+            (json!({"max_tokens": 1.5}), "max_tokens", "invalid_type"),
+            (json!({"max_tokens": 1e300}), "max_tokens", "invalid_type"),
+            (json!({"seed": u64::MAX}), "seed", "invalid_type"),
+            (json!({"stop": 5}), "stop", "invalid_type"),
+            (json!({"stop": ""}), "stop", "invalid_value"),
+            (json!({"stop": ["a", null]}), "stop[1]", "invalid_type"),
+            (json!({"stop": ["x".repeat(257)]}), "stop[0]", "invalid_value"),
+            (json!({"stop": vec!["x"; 17]}), "stop", "invalid_value"),
+        ] {
+            assert_eq!(read(body.clone()), Err((param.into(), code)), "{body}");
+        }
+    }
+}

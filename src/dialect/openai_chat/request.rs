@@ -11,8 +11,8 @@ use crate::{
 mod messages;
 
 /// Parameters that change nothing here.
-const WITHOUT_EFFECT: [&str; 5] =
-    ["user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier"];
+const WITHOUT_EFFECT: [&str; 6] =
+    ["user", "safety_identifier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "service_tier"];
 /// Parameters whose wish cannot be met.
 const REFUSED: [(&str, &str); 3] =
     [("functions", "use 'tools'"), ("function_call", "use 'tool_choice'"), ("audio", "answers are text")];

@@ -43,7 +43,7 @@ const ECHOED: [&str; 19] = [
     "user",
 ];
 /// Parameters that change nothing here, beside those that are echoed.
-const WITHOUT_EFFECT: [&str; 3] = ["include", "stream_options", "prompt_cache_retention"];
+const WITHOUT_EFFECT: [&str; 4] = ["include", "stream_options", "prompt_cache_options", "prompt_cache_retention"];
 /// Parameters whose wish cannot be met, or that are called otherwise.
 const REFUSED: [(&str, &str); 11] = [
     ("prompt", "there are no prompt templates; use 'instructions' and 'input'"),

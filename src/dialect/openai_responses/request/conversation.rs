@@ -4,7 +4,10 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::{super::id::ItemId, input::Item};
+use super::{
+    super::id::ItemId,
+    input::{Approval, Item},
+};
 use crate::{
     command::InputMessage,
     id::CallId,
@@ -22,6 +25,9 @@ pub struct Conversation {
     pub inputs: Vec<InputMessage>,
     /// Answers to requests that are not seen to be settled: no later call among the items names them.
     pub approvals: Vec<ApprovalAnswer>,
+    /// How many of `inputs` stand before the last of `approvals`: clients that keep no names of responses send the whole
+    /// conversation, and only what follows is said with the answer.
+    pub before_approvals: usize,
     /// Results of calls that are not among the items: of a session that goes on, or a mistake.
     pub outputs: Vec<Output>,
 }
@@ -79,8 +85,11 @@ struct Reader<'a> {
     history: History,
     /// The answer that may go on.
     answer: Option<Answer>,
-    approvals: Vec<(&'a str, bool, Option<&'a str>)>,
+    /// Each with how many inputs stand before it.
+    approvals: Vec<(Approval<'a>, usize)>,
     settled: HashSet<&'a str>,
+    /// Items of calls that have ended: a call and its result may be referred to apart.
+    ended: HashSet<&'a str>,
     outputs: Vec<Output>,
 }
 
@@ -105,6 +114,7 @@ impl<'a> Reader<'a> {
             }
             Item::Reasoning(thought) => self.think(thought),
             Item::Call { call_id, call, cut } => self.call(call_id, call, cut),
+            Item::Ended { call, .. } if !call.call_id.is_empty() && !self.ended.insert(call.call_id) => {}
             Item::Ended { call, end, request } => {
                 let answer = self.answer();
                 answer.ended = true;
@@ -116,7 +126,7 @@ impl<'a> Reader<'a> {
                 self.answer = None;
                 self.result(call_id, output, place)?;
             }
-            Item::Approval { request, approve, reason } => self.approvals.push((request, approve, reason)),
+            Item::Approval(approval) => self.approvals.push((approval, self.history.len())),
             Item::Aside => {}
             Item::Reference(id) => {
                 return Err(refused(format!("Item with id '{}' not found.", clip(id, 128))));
@@ -181,8 +191,8 @@ impl<'a> Reader<'a> {
     }
 
     fn finish(self) -> Result<Conversation, InvalidRequest> {
-        let mut approvals = Vec::new();
-        for (request, approve, reason) in self.approvals {
+        let (mut approvals, mut before_approvals) = (Vec::new(), 0);
+        for (Approval { request, approve, reason }, before) in self.approvals {
             if self.settled.contains(request) {
                 continue;
             }
@@ -190,12 +200,13 @@ impl<'a> Reader<'a> {
             let approval_request_id =
                 id.ok_or_else(|| refused(format!("No approval request found with id '{}'.", clip(request, 128))))?;
             approvals.push(ApprovalAnswer { approval_request_id, approve, reason: reason.map(str::to_owned) });
+            before_approvals = before;
         }
         let inputs = self.history.finish().map_err(|unanswered| {
             let id = unanswered.call_ids.first().map_or("", |id| clip(id, 64));
             refused(format!("No tool output found for function call {id}."))
         })?;
-        Ok(Conversation { inputs, approvals, outputs: self.outputs })
+        Ok(Conversation { inputs, approvals, before_approvals, outputs: self.outputs })
     }
 }
 

@@ -62,11 +62,19 @@ pub(super) enum Item<'a> {
     /// The result of a client's function.
     Output { call_id: &'a str, output: String },
     /// A person's answer.
-    Approval { request: &'a str, approve: bool, reason: Option<&'a str> },
+    Approval(Approval<'a>),
     /// Something that is told elsewhere too.
     Aside,
     /// An item of an earlier response by its name.
     Reference(&'a str),
+}
+
+/// A person's answer to a request.
+#[derive(Debug)]
+pub(super) struct Approval<'a> {
+    pub(super) request: &'a str,
+    pub(super) approve: bool,
+    pub(super) reason: Option<&'a str>,
 }
 
 impl<'a> Item<'a> {
@@ -89,7 +97,7 @@ impl<'a> Item<'a> {
                     let why = format_args!("it is at most {REASON_BYTES_MAX} bytes");
                     return Err(InvalidRequest::value(&place.field("reason"), why));
                 }
-                Ok(Self::Approval { request, approve: fields.flag("approve")? == Some(true), reason })
+                Ok(Self::Approval(Approval { request, approve: fields.flag("approve")? == Some(true), reason }))
             }
             "mcp_approval_request" | "mcp_list_tools" => Ok(Self::Aside),
             "item_reference" => Ok(Self::Reference(fields.need_text("id")?)),
