@@ -112,8 +112,9 @@ fn parsed(calls: &[Value]) -> Vec<(String, String, Value)> {
 fn judge(log: &[Frame], seen: &mut BTreeSet<String>) {
     for run in runs(log) {
         let (due, end) = Due::of(&run);
-        let (left, void) = due.left();
-        let left: Vec<_> = left.iter().map(|(id, name, a)| (id.to_string(), name.to_owned(), a.clone())).collect();
+        let owned =
+            |(id, name, arguments): (&CallId, &str, &Value)| (id.to_string(), name.to_owned(), arguments.clone());
+        let left: Vec<_> = due.left().into_iter().map(owned).collect();
         for options in READERS {
             let (mut completion, mut chunks, mut reader) = (completion(options), Chunks::new(), Reader::new(options));
             for frame in &run {
