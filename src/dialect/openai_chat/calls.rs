@@ -33,9 +33,11 @@ struct Call {
     approval_id: Option<ApprovalId>,
     /// Whether the run has ended it: nobody answers it any more.
     ended: bool,
+    /// Whether the run has gone on since.
+    left_behind: bool,
 }
 
-/// The calls, in the order in which they began.
+/// The calls; those that are shown in the order in which they were.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     tools: Vec<Tool>,
@@ -69,14 +71,15 @@ impl Calls {
             arguments: String::new(),
             approval_id: None,
             ended: false,
+            left_behind: false,
         });
         if !asks {
             self.show(self.calls.len() - 1, tell);
         }
     }
 
-    fn show(&mut self, at: usize, mut tell: impl FnMut([&str; 3])) {
-        let (call, index) = (&mut self.calls[at], self.shown);
+    fn show(&mut self, at: usize, mut tell: impl FnMut([&str; 3])) -> &mut Call {
+        let (mut call, index) = (self.calls.remove(at), self.shown);
         self.shown += 1;
         let (id, name) = (quoted(call.call_id.as_str()), quoted(&call.name));
         let start = format!(
@@ -84,6 +87,8 @@ impl Calls {
         );
         tell([&start, "", ""]);
         call.head = Some(format!(r#""tool_calls":[{{"index":{index},"function":{{"arguments":"#));
+        self.calls.push(call);
+        self.calls.last_mut().expect("it is there")
     }
 
     /// More of a call's arguments.
@@ -122,8 +127,7 @@ impl Calls {
             Some(edited) => quoted(edited.get()),
             None => format!("\"{written}\""),
         };
-        self.show(at, &mut tell);
-        self.calls[at].more(&literal, tell);
+        self.show(at, &mut tell).more(&literal, tell);
     }
 
     /// The run has ended a call by itself.
@@ -138,14 +142,20 @@ impl Calls {
         self.calls.iter().any(|call| call.head.is_some() && !call.ended)
     }
 
-    /// Whether calls were shown that are not to be answered any more.
-    pub(super) fn any_void(&self) -> bool {
-        self.calls.iter().any(|call| call.head.is_some() && call.ended)
+    /// Another model call begins.
+    pub(super) fn go_on(&mut self) {
+        self.calls.iter_mut().for_each(|call| call.left_behind = call.ended);
     }
 
-    /// What is shown, as a message has it; with those that are void, or without.
-    pub(super) fn message(&self, with_void: bool) -> Vec<Value> {
-        let shown = self.calls.iter().filter(|call| call.head.is_some() && (with_void || !call.ended));
+    /// Whether calls were shown that are none of the answer's; see [`Self::message`].
+    pub(super) fn any_void(&self, is_cut: bool) -> bool {
+        self.calls.iter().any(|call| call.head.is_some() && call.is_void(is_cut))
+    }
+
+    /// The calls of the answer, as a message has them. Where it was cut its last call may be, too, as with OpenAI. But
+    /// what the run has gone on from, or would not wait for, must not be answered.
+    pub(super) fn message(&self, is_cut: bool) -> Vec<Value> {
+        let shown = self.calls.iter().filter(|call| call.head.is_some() && !call.is_void(is_cut));
         let object = |call: &Call| {
             let arguments = text(&call.arguments);
             let function = json!({"name": call.name, "arguments": arguments});
@@ -156,6 +166,10 @@ impl Calls {
 }
 
 impl Call {
+    fn is_void(&self, is_cut: bool) -> bool {
+        self.left_behind || (self.ended && !is_cut)
+    }
+
     fn more(&mut self, literal: &str, mut tell: impl FnMut([&str; 3])) {
         let inside = &literal[1..literal.len() - 1];
         if inside.is_empty() {

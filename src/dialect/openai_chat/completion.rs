@@ -190,6 +190,7 @@ impl Completion {
             "text.delta" => self.delta(&Delta::decode(Piece::Text, json)?, chunks),
             "reasoning.delta" => self.delta(&Delta::decode(Piece::Reasoning, json)?, chunks),
             "tool_call.delta" => self.delta(&Delta::decode(Piece::Arguments, json)?, chunks),
+            "step.started" => self.calls.go_on(),
             "text.started" => self.content.begin(read::<Begun>(json)?.message_id),
             "reasoning.started" => self.reasoning.begin(read::<Begun>(json)?.message_id),
             "tool_call.started" | "tool_call.ready" => {
@@ -254,9 +255,7 @@ impl Completion {
             _ => "stop",
         };
         let usage = completed.usage.as_ref().map_or(Value::Null, usage);
-        // Where the answer was cut its last call may be too, as with OpenAI. But what the run has gone on from, or
-        // would not wait for, must not be answered.
-        if self.calls.any_void() && !is_cut(&finish_reason.into()) {
+        if self.calls.any_void(is_cut(&finish_reason.into())) {
             chunks.push(&json!({"error": Failure::void_call(&self.id)}));
         } else {
             let finish = [r#"},"logprobs":null,"finish_reason":""#, finish_reason, r#""}]"#];
