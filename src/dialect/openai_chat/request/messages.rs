@@ -6,9 +6,9 @@ use crate::{
     command::InputMessage,
     openai::{
         Call, Fields, History, InvalidRequest, MESSAGES_MAX, NoCall, PARAGRAPHS, PIECES, Place, Unanswered, arguments,
-        list, text,
+        list, text, told,
     },
-    spec::{Role, clip},
+    spec::Role,
 };
 
 /// Call ids that a refusal names.
@@ -48,7 +48,7 @@ pub(super) fn inputs(messages: &Value) -> Result<Vec<InputMessage>, InvalidReque
     }
     history.finish().map_err(|Unanswered { input, call_ids }| {
         let place = top.item(stands[input]);
-        let ids: Vec<&str> = call_ids.iter().take(IDS_TOLD_MAX).map(|id| clip(id, 64)).collect();
+        let ids: Vec<String> = call_ids.iter().take(IDS_TOLD_MAX).map(|id| told(id).to_string()).collect();
         let message = format!(
             "An assistant message with 'tool_calls' must be followed by tool messages responding to each \
              'tool_call_id'. The following tool_call_ids did not have response messages: {}",
@@ -132,7 +132,7 @@ fn result(history: &mut History, fields: Fields<'_, '_>) -> Result<(), InvalidRe
                     .to_owned()
             }
             NoCall::Answered => {
-                format!("Invalid parameter: Duplicate value for 'tool_call_id' of '{}'.", clip(call_id, 64))
+                format!("Invalid parameter: Duplicate value for 'tool_call_id' of '{}'.", told(call_id))
             }
         };
         InvalidRequest::at(&place, "invalid_value", message)
