@@ -15,6 +15,7 @@ mod commands;
 mod disk;
 mod examples;
 mod failstop;
+mod handover;
 mod history;
 mod idle;
 mod longsocket;
