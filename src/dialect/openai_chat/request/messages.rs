@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{
     command::InputMessage,
     openai::{
-        Call, Fields, History, InvalidRequest, MESSAGES_MAX, NoCall, PARAGRAPHS, PIECES, Place, Unanswered, arguments,
+        Call, Fields, History, InvalidRequest, MESSAGES_MAX, NoCall, LINES, PIECES, Place, Unanswered, arguments,
         list, text, told,
     },
     spec::Role,
@@ -61,7 +61,7 @@ pub(super) fn inputs(messages: &Value) -> Result<Vec<InputMessage>, InvalidReque
 /// What instructions and people say; who of the people it was (`name`) no upstream is told.
 fn said(role: Role, fields: Fields<'_, '_>) -> Result<InputMessage, InvalidRequest> {
     let place = fields.place().field("content");
-    Ok(InputMessage::text(role, text(fields.need("content")?, &place, PARAGRAPHS)?))
+    Ok(InputMessage::text(role, text(fields.need("content")?, &place, LINES)?))
 }
 
 /// An answer, which may say nothing: it called tools, or was cut before its first word.
@@ -119,7 +119,7 @@ fn result(history: &mut History, fields: Fields<'_, '_>) -> Result<(), InvalidRe
     let place = fields.place();
     let call_id = fields.need_text("tool_call_id")?;
     let output = match fields.get("content") {
-        Some(content) => text(content, &place.field("content"), PARAGRAPHS)?,
+        Some(content) => text(content, &place.field("content"), LINES)?,
         None if fields.says("content") => String::new(),
         None => return Err(InvalidRequest::missing(&place.field("content"))),
     };
