@@ -122,7 +122,7 @@ fn the_ai_sdk_after_a_tool_call() {
         request.inputs,
         inputs(json!([
             {"role": "system", "content": "You are a helpful assistant."},
-            {"role": "user", "content": "What is the weather in Oslo\n\nand Bergen?"},
+            {"role": "user", "content": "What is the weather in Oslo\nand Bergen?"},
             {"role": "assistant", "calls": [
                 {"call_id": "call_a", "name": "weather", "arguments": {"city": "Oslo"}, "output": "{\"temp\":5}"},
                 {"call_id": "call_b", "name": "weather", "arguments": {"city": "Bergen"}, "output": "{\"temp\":9}"}]},
@@ -148,7 +148,7 @@ fn langchain_after_a_tool_call() {
         inputs(json!([
             {"role": "user", "content": "hi"},
             {"role": "assistant", "reasoning": "Look it up.", "calls": [
-                {"call_id": "call_1", "name": "search", "arguments": {"q": "x"}, "output": "one\n\ntwo"}]},
+                {"call_id": "call_1", "name": "search", "arguments": {"q": "x"}, "output": "one\ntwo"}]},
             {"role": "assistant", "content": "It is two."},
         ]))
     );

@@ -169,7 +169,7 @@ fn the_ai_sdk_keeps_everything_itself() {
             {"role": "user", "content": "Weather?"},
             {"role": "assistant", "content": "", "reasoning": "Ask the tool.\n\nNow.", "calls": [
                 {"call_id": "call_1", "name": "weather", "arguments": {}, "output": "9"},
-                {"call_id": "call_2", "name": "weather", "arguments": {}, "output": "5\n\n°C"}]},
+                {"call_id": "call_2", "name": "weather", "arguments": {}, "output": "5\n°C"}]},
             {"role": "assistant", "content": "Cold."},
             {"role": "user", "content": "Really?"},
         ])
@@ -292,7 +292,7 @@ fn every_role_and_every_spelling_of_a_message() {
         json!([
             text(Role::System, "a"),
             text(Role::System, "b"),
-            text(Role::User, "c\n\nd"),
+            text(Role::User, "c\nd"),
             text(Role::Assistant, "e"),
             text(Role::Assistant, ""),
             text(Role::Assistant, "f"),

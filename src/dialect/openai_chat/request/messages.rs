@@ -5,8 +5,8 @@ use serde_json::Value;
 use crate::{
     command::InputMessage,
     openai::{
-        Call, Fields, History, InvalidRequest, MESSAGES_MAX, NoCall, LINES, PIECES, Place, Unanswered, arguments,
-        list, text, told,
+        Call, Fields, History, InvalidRequest, LINES, MESSAGES_MAX, NoCall, PIECES, Place, Unanswered, arguments, list,
+        text, told,
     },
     spec::Role,
 };

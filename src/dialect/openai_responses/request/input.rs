@@ -5,8 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     command::REASON_BYTES_MAX,
     openai::{
-        CALL_NAME_BYTES_MAX, Call, Fields, InvalidRequest, MESSAGES_MAX, LINES, PIECES, Place, arguments, list,
-        text,
+        CALL_NAME_BYTES_MAX, Call, Fields, InvalidRequest, LINES, MESSAGES_MAX, PIECES, Place, arguments, list, text,
     },
     spec::{Role, clip},
 };
