@@ -23,9 +23,12 @@ mod control;
 pub mod error;
 mod events;
 mod extract;
+mod look;
 mod meta;
 mod multiplex;
+mod openai;
 mod sessions;
+mod tell;
 mod ws;
 
 use error::Problem;
@@ -58,12 +61,12 @@ impl App {
 
     /// Does `work` to its end, in a task of its own: a handler's future is dropped when its client leaves, and what a
     /// client has asked for whole must not be done by half, or not at all because it did not wait for the answer.
-    async fn whole<T: Send + 'static>(
+    async fn whole<T: Send + 'static, E: From<Problem> + Send + 'static>(
         &self,
-        work: impl Future<Output = Result<T, Problem>> + Send + 'static,
-    ) -> Result<T, Problem> {
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, E> {
         let done = self.tracker.spawn(work).await;
-        done.unwrap_or_else(|_| Err(Problem::new("internal", "the request could not be handled")))
+        done.unwrap_or_else(|_| Err(Problem::new("internal", "the request could not be handled").into()))
     }
 }
 
@@ -83,7 +86,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/ai-sdk/chat/{id}/stream", get(ai_sdk::resume))
         .route("/v1/ai-sdk/chat/{id}/stop", post(ai_sdk::stop))
         .route("/v1/ai-sdk/chat/ws", get(ai_sdk::ws::upgrade))
-        .route("/v1/models", get(meta::models))
+        .merge(openai::routes(app.clone()))
         .route("/healthz", get(meta::healthz))
         .route("/readyz", get(meta::readyz))
         .route("/openapi.json", get(meta::openapi))

@@ -225,6 +225,7 @@ impl State {
         self.supersede_run(&asked.id, "a send took its place", now, out);
         self.abandon_calls(now, out);
         self.revise(revision, &asked.id, now, out);
+        self.say_steers(now, out);
         let message_id = send.message_id.or(send.replaces);
         self.add_input(message_id, Role::User, send.content, Some(asked.id.clone()), now, out);
         self.begin_run(asked, Trigger::Send, send.metadata, now, out);
@@ -236,6 +237,7 @@ impl State {
         self.supersede_run(&asked.id, "its answer is given again", now, out);
         self.abandon_calls(now, out);
         self.revise(revision, &asked.id, now, out);
+        self.say_steers(now, out);
         self.begin_run(asked, Trigger::Regenerate, Map::new(), now, out);
         Ok(())
     }
@@ -278,6 +280,8 @@ impl State {
         }
         self.approve(&approve.approval_id, approve.arguments, approve.scope, asked.by.clone(), now, out);
         self.apply(asked, now, out);
+        // Only what ends a run is left, perhaps.
+        self.go_on(now, out);
         Ok(())
     }
 

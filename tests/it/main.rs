@@ -19,6 +19,7 @@ mod history;
 mod idle;
 mod longsocket;
 mod machine;
+mod openai_chat;
 mod openai_responses;
 mod openapi;
 mod provider;

@@ -117,6 +117,12 @@ impl Items {
         Some(self.up_to(self.turns[at].before.unwrap_or(self.list.len()), at))
     }
 
+    /// All of them, also those that have left the context.
+    pub fn every(&self) -> impl Iterator<Item = &Value> {
+        let running = self.run.iter().flat_map(|run| run.done.values().chain(run.inputs.iter().map(|(_, item)| item)));
+        self.list.iter().chain(running).map(|item| &item.json)
+    }
+
     /// The same and what the response consists of: what is before one that goes on with it. `None` where it has not ended.
     pub fn through(&self, id: &ResponseId) -> Option<Vec<Value>> {
         let at = self.turn(id)?;

@@ -38,10 +38,17 @@ pub struct Responses {
 /// What the run waits for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// Calls whose results the client owes.
-    pub calls: Vec<CallId>,
+    /// Calls whose results the client owes, with the names of their functions.
+    pub calls: Vec<(CallId, String)>,
     /// Requests that a person has not answered, and the call that each is about.
     pub approvals: Vec<(ApprovalId, CallId)>,
+}
+
+impl Waiting {
+    /// Whether it waits for nothing.
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty() && self.approvals.is_empty()
+    }
 }
 
 impl Responses {
@@ -126,7 +133,7 @@ impl Responses {
                 CallState::Asked { approval_id, .. } => {
                     waiting.approvals.push((approval_id.clone(), call.call_id.clone()));
                 }
-                _ => waiting.calls.push(call.call_id.clone()),
+                _ => waiting.calls.push((call.call_id.clone(), call.name.clone())),
             }
         }
         waiting

@@ -76,7 +76,12 @@ fn said(outputs: &[Value], kind: &str) -> String {
 }
 
 fn names(waiting: Waiting) -> BTreeSet<CallId> {
-    waiting.calls.into_iter().chain(waiting.approvals.into_iter().map(|(_, call_id)| call_id)).collect()
+    waiting
+        .calls
+        .into_iter()
+        .map(|(call_id, _)| call_id)
+        .chain(waiting.approvals.into_iter().map(|(_, call_id)| call_id))
+        .collect()
 }
 
 /// All that must be true of the log of a session whose runs are over.
