@@ -36,7 +36,9 @@ pub(super) const ALL: &[Script] = &[
         life.calls(1, "theirs_ends", "");
         life.ends();
         result(&mut life, "theirs_ends", json!({"output": {"seen": 1}}));
-        result(&mut life, "theirs_ends", json!({"error": "blind"}));
+        let open = life.state.fold.conversation.newest_calls().find(|call| call.outcome.is_none()).expect("a call");
+        let blind = json!({"type": "tool_result", "command_id": "other", "call_id": open.call_id, "error": "blind"});
+        life.command(blind);
         answers(&mut life);
         life
     }),
