@@ -22,6 +22,7 @@ mod longsocket;
 mod machine;
 mod openai_chat;
 mod openai_requests;
+mod openai_responses;
 mod openapi;
 mod provider;
 mod real_model;
