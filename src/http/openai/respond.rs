@@ -257,7 +257,7 @@ async fn answer(
             let limit = format!("the output of a function is at most {COMMAND_BYTES_MAX} bytes here");
             return Err(Problem::new("payload_too_large", limit).into());
         }
-        commands.push(Command::ToolResult(ToolResult { command_id: None, call_id, output: Some(output), error: None }));
+        commands.push(Command::ToolResult(ToolResult { command_id: None, call_id, output: Some(output), error: None, metadata: Map::new() }));
     }
     if let Some(content) = content {
         if content.len() > STEER_BYTES_MAX {
