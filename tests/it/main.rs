@@ -20,6 +20,7 @@ mod idle;
 mod longsocket;
 mod machine;
 mod openai_chat;
+mod openai_doors;
 mod openapi;
 mod provider;
 mod real_model;
