@@ -1,0 +1,1 @@
+//! What a session was given and answered, beside what its model is shown.
