@@ -69,7 +69,7 @@ async fn a_no_is_told_with_its_reason() {
     let second = client.create(with(&first, json!([no]))).await;
     assert_eq!(text(&second), "A pity.");
     let call = &of(&second, "mcp_call")[0];
-    assert!(call["error"].is_string() && call["output"].is_null(), "{call}");
+    assert!(!call["error"].is_null() && call["output"].is_null(), "{call}");
     assert!(story.work.ran().is_empty());
     assert!(format!("{:?}", story.model.prompts()[1].messages).contains("too dear"));
 }
@@ -244,6 +244,30 @@ async fn a_request_beside_a_function_call_is_answered_before_it() {
         let told = format!("{:?}", prompts.last().expect("a prompt").messages);
         assert!(told.contains("high") && told.contains("worked"), "{told}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_that_are_refused_are_two_responses_and_nothing_is_lost() {
+    let (story, client, first, requests) = asked([calls(&[work(1), work(2)]), says("A pity.")]).await;
+    let both = json!([answer(&requests[0], false), answer(&requests[1], false)]);
+    let last = client.create(with(&first, both)).await;
+    assert_eq!((text(&last).as_str(), story.work.ran().len()), ("A pity.", 0));
+    let items = client.input_items(id(&last)).await;
+    let told = items.iter().chain(last["output"].as_array().expect("a list"));
+    assert_eq!(told.filter(|item| item["type"] == "mcp_call").count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_belongs_to_the_response_that_asked() {
+    let (story, client, first, requests) = asked([calls(&[work(1)]), says("Fine."), says("Done.")]).await;
+    let elsewhere = client.create(json!({"previous_response_id": id(&first), "input": "Never mind"})).await;
+    let yes = json!([answer(&requests[0], true)]);
+    for body in [with(&elsewhere, yes.clone()), json!({"conversation": "other", "input": yes})] {
+        let refused = client.refused(body).await;
+        assert_eq!((refused.status, refused.param.as_deref()), (400, Some("input")), "{refused:?}");
+    }
+    assert!(story.work.ran().is_empty());
+    assert_eq!(text(&client.create(json!({"conversation": "s", "input": yes})).await), "Done.");
 }
 
 #[tokio::test(start_paused = true)]

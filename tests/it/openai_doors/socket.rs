@@ -252,6 +252,19 @@ async fn there_are_so_many_lanes_and_so_many_wait_in_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lane_that_has_nothing_to_do_makes_room() {
+    let story = Story::new([]);
+    let mut socket = Socket::open(&story).await;
+    for n in 0..100 {
+        socket.create(json!({"input": "x", "stream_id": format!("l{n}")})).await;
+        assert_eq!(socket.until("response.completed").await["stream_id"], format!("l{n}"));
+    }
+    socket.create(json!({"input": "x", "stream_id": "l0"})).await;
+    socket.until("response.completed").await;
+    assert_eq!(story.model.prompts().len(), 101);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_stops_says_that_it_comes_back() {
     let server = TestServer::with(|server| server.provider("script", Scripted::new([endless("One")])));
     let client = server.client();
