@@ -21,6 +21,7 @@ mod idle;
 mod longsocket;
 mod machine;
 mod openai_chat;
+mod openai_doors;
 mod openai_requests;
 mod openai_responses;
 mod openapi;
