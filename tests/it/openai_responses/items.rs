@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Sessions of the random machine; `STEERAGE_OPENAI_SESSIONS` asks for more.
-const SESSIONS: u64 = 60;
+const SESSIONS: u64 = 40;
 
 /// What a conversation says, whichever way it is held: texts in order, those of one voice joined, and the calls, which
 /// are not in any order here: their items come as they are run.

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Sessions of the random machine; `STEERAGE_OPENAI_SESSIONS` asks for more.
-const SESSIONS: u64 = 160;
+const SESSIONS: u64 = 80;
 
 /// Every type of event, every kind of item with every status that it can end with, every status of a response.
 const MUST: [&str; 33] = [
