@@ -321,7 +321,13 @@ async fn answer(
             let limit = format!("the output of a function is at most {COMMAND_BYTES_MAX} bytes here");
             return Err(Problem::new("payload_too_large", limit).into());
         }
-        commands.push(Command::ToolResult(ToolResult { command_id: None, call_id, output: Some(output), error: None, metadata: Map::new() }));
+        commands.push(Command::ToolResult(ToolResult {
+            command_id: None,
+            call_id,
+            output: Some(output),
+            error: None,
+            metadata: Map::new(),
+        }));
     }
     let digests: Vec<_> = commands.iter().map(Command::digest).collect();
     let open = turn::waiting(&handle).await?;
