@@ -7,7 +7,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    command::ApprovalScope,
     event::{ApprovalOutcome, Block, FinishReason, ToolFailure},
     id::{ApprovalId, CallId, RunId},
     spec::ToolSpec,
@@ -129,6 +128,8 @@ pub(crate) struct Requested<'a> {
     pub(crate) call_id: CallId,
     #[serde(borrow)]
     pub(crate) arguments: &'a RawValue,
+    #[serde(default)]
+    pub(crate) allowed: bool,
 }
 
 /// `approval.resolved`.
@@ -138,7 +139,6 @@ pub(crate) struct Resolved<'a> {
     pub(crate) outcome: ApprovalOutcome,
     #[serde(borrow)]
     pub(crate) edited_arguments: Option<&'a RawValue>,
-    pub(crate) scope: Option<ApprovalScope>,
     pub(crate) message: Option<String>,
 }
 

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use crate::support::{
     Client, Folder, Story, TestServer,
     client::text_of,
-    script::{ms, Line, Scripted, Work, calls, endless, says},
+    script::{Line, Scripted, Work, calls, endless, ms, says},
     story::{of, outline, users},
 };
 

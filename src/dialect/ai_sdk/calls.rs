@@ -32,7 +32,7 @@ pub(super) enum CallState {
     /// They are whole.
     Ready,
     /// A person is asked.
-    Asked(ApprovalId),
+    Asked { approval_id: ApprovalId, waits: bool },
     /// A person has said yes.
     Approved,
     /// The server does the rest: runs it, or ends it.
@@ -68,8 +68,6 @@ struct Tool {
 pub(super) struct Calls {
     tools: Vec<Tool>,
     open: Vec<Call>,
-    /// Tools that were approved for the whole session while this run went on.
-    allowed: Vec<String>,
 }
 
 impl Calls {
@@ -116,22 +114,22 @@ impl Calls {
     pub(super) fn ask(&mut self, requested: &fields::Requested<'_>) -> bool {
         let Some(call) = self.get(&requested.call_id) else { return false };
         call.arguments = Some(requested.arguments.to_owned());
-        call.state = CallState::Asked(requested.approval_id.clone());
+        let approval_id = requested.approval_id.clone();
+        // What is allowed for the session is answered at once, and asks nobody.
+        call.state = CallState::Asked { approval_id, waits: !requested.allowed };
         true
     }
 
     /// The request has its answer. `None` when it is not known.
     pub(super) fn answer(&mut self, approval_id: &ApprovalId, yes: Option<Yes<'_>>) -> Option<Answered<'_>> {
-        let asked = |call: &&mut Call| matches!(&call.state, CallState::Asked(id) if id == approval_id);
+        let asked =
+            |call: &&mut Call| matches!(&call.state, CallState::Asked { approval_id: id, .. } if id == approval_id);
         let call = self.open.iter_mut().find(asked)?;
         let before = call.arguments.take();
-        let Some(Yes { edited, for_session }) = yes else {
+        let Some(Yes { edited }) = yes else {
             call.state = CallState::Busy;
             return Some(Answered { call, input: None, is_news: false });
         };
-        if for_session {
-            self.allowed.push(call.name.clone());
-        }
         call.state = CallState::Approved;
         let is_clients = self.tools.iter().any(|tool| tool.name == call.name && tool.is_clients);
         let is_news = is_clients || edited.is_some();
@@ -152,7 +150,7 @@ impl Calls {
             let was_early = std::mem::take(&mut call.ended_early);
             let call = &*call;
             match (&call.state, &call.arguments) {
-                (CallState::Asked(approval_id), Some(arguments)) if was_early => {
+                (CallState::Asked { approval_id, .. }, Some(arguments)) if was_early => {
                     Some((call, approval_id, arguments.as_ref()))
                 }
                 _ => None,
@@ -167,7 +165,7 @@ impl Calls {
 
     /// Those of them that are the client's to run, and have been asked about if they were to be.
     pub(super) fn handed_over(&self) -> impl Iterator<Item = &CallId> {
-        let waits = move |call: &&Call| self.waits(call) && !matches!(call.state, CallState::Asked(_));
+        let waits = move |call: &&Call| self.waits(call) && !matches!(call.state, CallState::Asked { .. });
         self.open.iter().filter(waits).map(|call| &call.call_id)
     }
 
@@ -176,7 +174,7 @@ impl Calls {
         match call.state {
             CallState::Writing(_) | CallState::Busy => false,
             CallState::Ready => is(|tool| tool.is_clients && !tool.asks),
-            CallState::Asked(_) => !self.allowed.contains(&call.name),
+            CallState::Asked { waits, .. } => waits,
             CallState::Approved => is(|tool| tool.is_clients),
         }
     }
@@ -190,7 +188,6 @@ impl Calls {
 /// An approval that was given.
 pub(super) struct Yes<'a> {
     pub(super) edited: Option<&'a RawValue>,
-    pub(super) for_session: bool,
 }
 
 /// A request that has its answer.

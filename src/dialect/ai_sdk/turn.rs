@@ -10,7 +10,6 @@ use super::{
     shown::Shown,
 };
 use crate::{
-    command::ApprovalScope,
     event::{
         ApprovalOutcome, Block, ToolFailure,
         fields::{self, Delta, Piece},
@@ -258,8 +257,7 @@ impl Turn {
     /// case, which knows no other way to see that the request is none any more.
     fn answered(&mut self, resolved: &fields::Resolved<'_>, chunks: &mut Chunks) {
         let approved = resolved.outcome == ApprovalOutcome::Approved;
-        let for_session = resolved.scope == Some(ApprovalScope::Session);
-        let yes = approved.then_some(Yes { edited: resolved.edited_arguments, for_session });
+        let yes = approved.then_some(Yes { edited: resolved.edited_arguments });
         let Some(Answered { call, input, is_news }) = self.calls.answer(&resolved.approval_id, yes) else { return };
         let version = self.options.version;
         if version >= Version::V7 && (approved || resolved.outcome == ApprovalOutcome::Denied) {

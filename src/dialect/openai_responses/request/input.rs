@@ -198,7 +198,11 @@ fn mcp_call<'a>(fields: Fields<'a, '_>) -> Result<Item<'a>, InvalidRequest> {
     call.check(&place.field("id"), &place.field("name"))?;
     let end = match (fields.get("error"), fields.get("output")) {
         (Some(Value::String(error)), _) => Err(error.clone()),
-        (Some(error), _) => Err(error.to_string()),
+        // As the SDKs declare it: what the tool said instead of an output.
+        (Some(error), _) => match error.pointer("/content/0/text").and_then(Value::as_str) {
+            Some(said) => Err(said.to_owned()),
+            None => Err(error.to_string()),
+        },
         (None, Some(output)) => Ok(output.clone()),
         (None, None) if fields.get("status").is_none_or(|status| status == "completed") => Ok("".into()),
         (None, None) => Err("it was not seen to end".into()),
