@@ -86,9 +86,11 @@ async fn begin(app: &App, asked: ChatRequest, key: Option<Key>) -> Result<(Telli
 
 /// The completion that a session is, from its start.
 async fn tell(handle: Handle, options: Options) -> Result<Telling<Completion>, Refusal> {
-    let run = handle.newest_run().await?;
+    // One that was made a moment ago may not have its first event yet; whoever asks its task waits for that.
+    let _stored = handle.newest_run().await?;
+    let run = begin::first_run(&handle).await?;
     let run = run.ok_or_else(|| Refusal::not_found("completion_id", "there is no such completion"))?;
-    let reader = handle.reader(Seq(run.first.0.saturating_sub(1)));
+    let reader = handle.reader(Seq(run.0.saturating_sub(1)));
     let mut teller = Completion::new(handle.key().session.clone(), options);
     let mut chunks = Chunks::new();
     if let Some(created) = look::frame_at(&handle, Seq(1)).await.map_err(crate::http::error::Problem::from)? {

@@ -1,6 +1,8 @@
 //! What a create asks for becomes a run: in a session of its own, in a conversation that there is, or as the next turn of
 //! a run that waited for an answer.
 
+use std::collections::HashMap;
+
 use futures_util::future::join_all;
 use serde_json::{Map, Value, json};
 
@@ -24,7 +26,7 @@ use crate::{
     id::{CallId, SessionId, SessionKey, Tenant},
     registry::NewSession,
     session::{Handle, MAILBOX_REQUESTS},
-    spec::{Role, SessionSpec, ToolSpec},
+    spec::{Role, SessionSpec, ToolSpec, clip},
 };
 
 /// How long a response that is not to be stored is kept after its end: long enough to come back to its stream.
@@ -323,6 +325,7 @@ async fn answer(
         }
         commands.push(Command::ToolResult(ToolResult { command_id: None, call_id, output: Some(output), error: None }));
     }
+    let commands = each_once(commands)?;
     let digests: Vec<_> = commands.iter().map(Command::digest).collect();
     let open = turn::waiting(&handle).await?;
     let waits = |command: &Command| match command {
@@ -357,6 +360,32 @@ async fn answer(
     let receipt = last.ok_or_else(|| Problem::new("internal", "nothing was answered"))?;
     let run = look::run_of(&handle, &receipt).await?;
     turn::at(handle, run, receipt.seq).await
+}
+
+/// The same answer twice is one. Two answers to one question are none.
+fn each_once(commands: Vec<Command>) -> Result<Vec<Command>, Refusal> {
+    let question = |command: &Command| match command {
+        Command::Approve(Approve { approval_id, .. }) | Command::Deny(Deny { approval_id, .. }) => {
+            Some(approval_id.as_str().to_owned())
+        }
+        Command::ToolResult(ToolResult { call_id, .. }) => Some(call_id.as_str().to_owned()),
+        _ => None,
+    };
+    let mut answers: HashMap<Option<String>, String> = HashMap::new();
+    let mut once = Vec::new();
+    for command in commands {
+        let (question, answer) = (question(&command), command.digest());
+        match answers.insert(question.clone(), answer.clone()) {
+            None => once.push(command),
+            Some(before) if before == answer => {}
+            Some(_) => {
+                let id = question.unwrap_or_default();
+                let message = format!("There are two answers to '{}' in the input.", clip(&id, 64));
+                return Err(Refusal::invalid("invalid_value", "input", message));
+            }
+        }
+    }
+    Ok(once)
 }
 
 /// Gives them side by side: a tool that ends fast must not find the next one still waiting, which would be a response by
