@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use steerage::{
-    event::{ApprovalOutcome, Event, FinishReason},
+    event::{ApprovalOutcome, Event, FinishReason, ToolFailure},
     frame::Frame,
     id::CallId,
     spec::{Executor, SessionSpec, ToolSpec},
@@ -97,7 +97,27 @@ fn rests(spec: &SessionSpec, so_far: &[&Event]) -> bool {
     let steps = |wanted: fn(&Event) -> bool| so_far.iter().filter(|event| wanted(event)).count();
     let open = steps(|e| matches!(e, Event::StepStarted { .. })) > steps(|e| matches!(e, Event::StepEnded { .. }));
     let waiting = waiting(spec, so_far);
-    !open && !waiting.is_empty() && waiting.values().all(|waits| *waits)
+    !open && !waiting.is_empty() && waiting.values().all(|waits| *waits) && !is_closing(spec, so_far)
+}
+
+/// Whether a run that waited is being ended, since its last model call.
+fn is_closing(spec: &SessionSpec, so_far: &[&Event]) -> bool {
+    let ended = so_far.iter().rposition(|event| matches!(event, Event::StepEnded { .. })).unwrap_or(0);
+    let is_clients = |of: &CallId| {
+        so_far.iter().any(|event| match event {
+            Event::ToolCallStarted { call_id, name, .. } if call_id == of => {
+                spec.tools.iter().any(|tool| tool.name == *name && tool.executor == Executor::Client)
+            }
+            _ => false,
+        })
+    };
+    so_far[ended..].iter().any(|event| match event {
+        Event::ApprovalResolved { outcome, .. } => {
+            matches!(outcome, ApprovalOutcome::Cancelled | ApprovalOutcome::Superseded)
+        }
+        Event::ToolFailed { call_id, code, .. } => *code == ToolFailure::Interrupted && is_clients(call_id),
+        _ => false,
+    })
 }
 
 /// The calls without an end, and whether each waits for somebody outside.
