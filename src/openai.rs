@@ -18,7 +18,7 @@ mod place;
 
 pub(crate) use arguments::arguments;
 pub(crate) use body::Body;
-pub(crate) use content::{LINES, PIECES, text};
+pub(crate) use content::{LINES, PARAGRAPHS, PIECES, text};
 pub(crate) use fields::{Fields, few, list};
 pub(crate) use function::{add_function, choose};
 pub(crate) use history::{CALL_NAME_BYTES_MAX, Call, History, NoCall, Unanswered};

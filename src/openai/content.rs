@@ -8,6 +8,8 @@ use super::{Fields, InvalidRequest, MESSAGES_MAX, Place, list};
 
 /// Between the parts of an answer, which are pieces of one text.
 pub(crate) const PIECES: &str = "";
+/// Between the parts of a thought.
+pub(crate) const PARAGRAPHS: &str = "\n\n";
 /// Between the parts of what somebody else says: as vLLM and llama.cpp join them.
 pub(crate) const LINES: &str = "\n";
 

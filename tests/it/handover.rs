@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use crate::support::{
     Client, Folder, Story, TestServer,
     client::text_of,
-    script::{Line, Scripted, Work, calls, endless, says},
+    script::{ms, Line, Scripted, Work, calls, endless, says},
     story::{of, outline, users},
 };
 
@@ -170,7 +170,7 @@ async fn steers_are_said_after_the_results() {
     let story = called(&["look", "look"], [says("done"), says("and that")]).await;
     story.idle().await;
     let ids = call_ids(&story.client).await;
-    for (id, more) in [("a", json!({})), ("b", json!({"when": "next_step"})), ("c", json!({"when": "next_run"}))] {
+    for (id, more) in [("a", json!({})), ("b", json!({"when": "next_step"}))] {
         let mut steer = json!({"type": "steer", "command_id": id, "content": format!("said {id}")});
         steer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         assert_eq!(story.receipt(steer).await["status"], "accepted");
@@ -180,7 +180,7 @@ async fn steers_are_said_after_the_results() {
     assert_eq!(story.model.prompts().len(), 1, "the results are waited for");
     let snapshot = story.snapshot().await;
     let queue = snapshot["queue"].as_array().expect("a queue").iter();
-    assert_eq!(queue.map(|waits| waits["content"].clone()).collect::<Vec<_>>(), ["said a", "said b", "said c"]);
+    assert_eq!(queue.map(|waits| waits["content"].clone()).collect::<Vec<_>>(), ["said a", "said b"]);
     story.receipt(result(&ids[1], json!(1))).await;
     story.give(json!({"type": "steer", "command_id": "d", "content": "said d"})).await;
     story.receipt(result(&ids[0], json!(0))).await;
@@ -188,9 +188,32 @@ async fn steers_are_said_after_the_results() {
     let prompts = story.model.prompts();
     assert_eq!(users(&prompts[1].messages), ["go", "said a", "said b", "said d"]);
     assert!(matches!(prompts[1].messages[2..4], [Message::Tool { .. }, Message::Tool { .. }]), "results come first");
-    assert_eq!(users(&prompts[2].messages), ["go", "said a", "said b", "said d", "said c"], "as a run of its own");
-    assert_eq!(of(&log, "run.started").len(), 3);
+    assert_eq!(of(&log, "run.started").len(), 2);
     assert_eq!(story.snapshot().await["queue"], json!([]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_to_be_a_run_of_its_own_waits_for_no_results() {
+    // Queued while the run ran, which then ended with a call; and said when it had.
+    let script = || [[ms(500)].into_iter().chain(calls(&[("look", json!({}))])).collect(), says("done")];
+    for early in [true, false] {
+        for next in [json!({"type": "send"}), json!({"type": "steer", "when": "next_run"})] {
+            let story = Story::new(script());
+            story.begin(json!({"tools": tools(), "input": "go"})).await;
+            if !early {
+                story.idle().await;
+                story.receipt(json!({"type": "steer", "content": "and"})).await;
+            }
+            let mut next = next.clone();
+            next["content"] = json!("next");
+            assert_eq!(story.receipt(next).await["status"], if early { "accepted" } else { "applied" });
+            let log = story.idle().await;
+            let due = if early { vec!["go", "next"] } else { vec!["go", "and", "next"] };
+            assert_eq!(users(&story.model.prompts()[1].messages), due);
+            assert_eq!(of(&log, "tool.failed")[0]["code"], "interrupted");
+            assert_eq!(story.snapshot().await["queue"], json!([]));
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -285,12 +308,17 @@ async fn a_tool_that_is_allowed_is_asked_about_in_form_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_runs_that_could_be_stopped() {
-    let story = called(&["look"], []).await;
+async fn a_stop_gives_the_results_up() {
+    let story = called(&["look"], [says("done")]).await;
     story.idle().await;
+    story.receipt(json!({"type": "steer", "command_id": "a", "content": "and"})).await;
+    assert_eq!(story.receipt(json!({"type": "cancel", "run_id": "run_other_1"})).await["reason"], "no_active_run");
+    assert_eq!(story.receipt(json!({"type": "cancel"})).await["status"], "applied");
+    assert_eq!(state(&story.client).await, idle(&["failed"], "tool_calls"));
+    let log = story.log().await;
+    assert_eq!((&of(&log, "command.withdrawn")[0]["content"], of(&log, "run.started").len()), (&json!("and"), 1));
     let receipt = story.receipt(json!({"type": "cancel"})).await;
     assert_eq!((&receipt["status"], &receipt["reason"]), (&json!("rejected"), &json!("no_active_run")));
-    assert_eq!(state(&story.client).await, idle(&["ready"], "tool_calls"), "a stop does not answer for the client");
     assert_eq!(story.client.delete("/v1/sessions/s").await.status, 204);
 }
 

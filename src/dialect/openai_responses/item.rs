@@ -2,10 +2,7 @@
 
 use serde_json::Value;
 
-use super::ItemId;
-
-/// What the server's tools are together, to a client that knows tools of a server by its label.
-pub(super) const SERVER_LABEL: &str = "steerage";
+use super::{ItemId, request::SERVER_LABEL};
 
 /// How far an item is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{item::SERVER_LABEL, read};
+use super::{read, request::SERVER_LABEL};
 use crate::spec::{Executor, SessionSpec, ToolSpec};
 
 /// What is the same in all responses of a run.

@@ -18,8 +18,9 @@ use crate::{
 /// Bytes of the items that a request brings in by a name, of a chain or of single items: a quarter of what a session holds
 /// by default. A name is short, and said over and over it would stand for anything.
 const NAMED_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Conversations whose items one request may refer to: each is read whole.
-const REFERRED_SESSIONS_MAX: usize = 16;
+/// Bytes of logs that are read for one request's references: each conversation that is referred to is read whole, one
+/// after the other. As much as one session holds by default, which is hundreds of answers of a chat.
+const READ_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What a response follows.
 pub(super) struct Chain {
@@ -76,6 +77,12 @@ impl Chain {
 
 /// Every item of a session.
 pub(super) async fn all(handle: &Handle) -> Result<Items, Refusal> {
+    let items = all_within(handle, &mut usize::MAX.to_owned()).await?;
+    Ok(items.expect("no log is as large as that"))
+}
+
+/// Every item of a session, if its log has no more bytes than there is room for; they are taken off.
+async fn all_within(handle: &Handle, room: &mut usize) -> Result<Option<Items>, Refusal> {
     let mut items = Items::new(handle.key().session.clone());
     let mut reader = handle.reader(Seq::ZERO);
     while let Some(frames) = reader.ready(WRITE_BYTES_MAX).await.map_err(Problem::from)? {
@@ -83,10 +90,14 @@ pub(super) async fn all(handle: &Handle) -> Result<Items, Refusal> {
             break;
         }
         for frame in frames {
+            let Some(left) = room.checked_sub(frame.size()) else { return Ok(None) };
+            *room = left;
             items.push(&frame).map_err(look::unreadable)?;
         }
+        // A long log is read between two tokens of other sessions.
+        tokio::task::yield_now().await;
     }
-    Ok(items)
+    Ok(Some(items))
 }
 
 /// Steers that wait for the results which the run's client gives in another session.
@@ -142,15 +153,15 @@ pub(super) async fn resolve(app: &App, items: &mut [Value]) -> Result<(), Refusa
         let session = ItemId::session_of(id).ok_or_else(|| no_such(at, id))?;
         referred.entry(session).or_default().push((at, id.to_owned()));
     }
-    if referred.len() > REFERRED_SESSIONS_MAX {
-        let limit = format!("the items of at most {REFERRED_SESSIONS_MAX} conversations can be referred to at once");
-        return Err(Refusal::invalid("invalid_value", "input", limit));
-    }
-    let mut bytes = 0;
+    let (mut bytes, mut room) = (0, READ_BYTES_MAX);
     for (session, references) in referred {
         let nowhere = || no_such(references[0].0, &references[0].1);
         let key = SessionKey { tenant: Tenant::default(), session };
-        let known = all(&app.find(&key).await?.ok_or_else(nowhere)?).await?;
+        let handle = app.find(&key).await?.ok_or_else(nowhere)?;
+        let known = all_within(&handle, &mut room).await?.ok_or_else(|| {
+            let limit = format!("the conversations that items are referred to in are at most {READ_BYTES_MAX} bytes");
+            Refusal::invalid("context_length_exceeded", "input", limit)
+        })?;
         let known: HashMap<&str, &Value> =
             known.every().filter_map(|item| Some((item["id"].as_str()?, item))).collect();
         for (at, id) in &references {

@@ -9,7 +9,7 @@ use serde_json::json;
 use steerage::{
     command::{Command, Receipt, Status, SteerWhen},
     env::Millis,
-    event::{Durability, Event, FailureCode},
+    event::{Durability, Event, FailureCode, FinishReason},
     id::{CallId, CommandId, Epoch, EventId, Seq},
     provider::{Delta, Prefill, ProviderError},
     session::conversation::{CallPart, CallState, Message, MessageStatus},
@@ -404,7 +404,8 @@ impl World {
             // A step beyond the last one is a limit like any other.
             let limit = after.last_run.as_ref().is_some_and(|last| last.code == Some(FailureCode::Limit));
             // Without its lost tools, nothing may be left but calls that end the run.
-            let over = after.hands_over();
+            let ended = after.last_run.as_ref().filter(|last| last.run_id == run.run_id);
+            let over = ended.is_some_and(|last| last.finish_reason == Some(FinishReason::ToolCalls));
             let same = after.run.as_ref().map(|run| &run.run_id) == Some(&run.run_id);
             assert!(limit || over || same, "the run goes on");
             assert!(limit || after.open_approvals == before.open_approvals, "approvals survive");

@@ -136,7 +136,7 @@ async fn many_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_steered_one_nothing_and_of_its_successor_the_run() {
+async fn of_a_steered_one_is_of_what_it_was_steered_into() {
     let story = Story::new([endless("One"), endless("A")]);
     let client = OpenAi::of(&story);
     let mut stream = client.begin(json!({"input": "Count", "conversation": "s"})).await;
@@ -144,8 +144,8 @@ async fn of_a_steered_one_nothing_and_of_its_successor_the_run() {
     story.receipt(json!({"type": "steer", "content": "letters"})).await;
     let first = stream.whole().await;
     story.wait("text.delta", 2).await;
-    assert_eq!(client.cancel(id(&first)).await, first);
-    assert_eq!(story.model.open(), 1);
+    assert_eq!(client.cancel(id(&first)).await, first, "it stays as it ended");
+    assert_eq!(story.model.open(), 0, "and its run is stopped");
     let second = client.cancel(&format!("{}.2", id(&first))).await;
     assert_eq!((&second["status"], text(&second).as_str()), (&json!("cancelled"), "A"));
     assert_eq!(client.cancel(id(&first)).await, first);

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use steerage::{
-    dialect::openai_responses::{Items, ResponseId},
+    dialect::openai_responses::{Items, ResponseId, request::conversation},
     event::{Event, Record},
     frame::Frame,
     id::EventId,
     provider::{Message as PromptMessage, Outcome},
     session::fold::Fold,
+    spec::Role,
 };
 
 use super::{event, turns};
@@ -39,9 +40,21 @@ impl Gist {
         }
     }
 
+    /// Two texts that follow each other are read as one, with a break between them.
+    fn without_breaks(mut self) -> Self {
+        self.texts.iter_mut().for_each(|(_, text)| *text = text.replace("\n\n", ""));
+        self.texts.retain(|(role, text)| *role != "assistant" || !text.is_empty());
+        self
+    }
+
     fn calls(&mut self, name: &str, arguments: &Value, end: &str) {
         *self.calls.entry((name.to_owned(), arguments.to_string(), end.to_owned())).or_default() += 1;
     }
+}
+
+/// An end, without the words for one that has none.
+fn worded(end: &str) -> String {
+    if matches!(end, "a person said no" | "the tool has failed") { "?".into() } else { end.to_owned() }
 }
 
 fn text(output: &Value) -> String {
@@ -79,9 +92,6 @@ fn given(items: &[Value]) -> Gist {
     for item in items {
         let arguments = || serde_json::from_str(item["arguments"].as_str().expect("a text")).expect("JSON");
         let name = item["name"].as_str().unwrap_or_default();
-        let worded = |end: &str| {
-            if matches!(end, "a person said no" | "the tool has failed") { "?".into() } else { end.to_owned() }
-        };
         match item["type"].as_str().expect("a type") {
             "message" => {
                 let said = item["content"][0]["text"].as_str().expect("a text");
@@ -108,6 +118,29 @@ fn given(items: &[Value]) -> Gist {
     gist
 }
 
+/// The same of what a session begins with that goes on with a response: its items as they are read, sent back to us.
+fn brought(items: &[Value]) -> Gist {
+    let mut gist = Gist::default();
+    for input in conversation(items).expect("items of our own").alone().expect("every result has its call") {
+        let role = match input.role {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        };
+        gist.says(role, &input.content);
+        for call in &input.calls {
+            let output = call.output.as_ref().map(text);
+            // An error of the server's may be read as the object that it is in the item.
+            let error = call.error.as_deref().map(|error| match serde_json::from_str::<Value>(error) {
+                Ok(object) => object["content"][0]["text"].as_str().expect("a text").to_owned(),
+                Err(_) => error.to_owned(),
+            });
+            gist.calls(&call.name, &call.arguments, &worded(&output.or(error).expect("an end")));
+        }
+    }
+    gist
+}
+
 /// What the model has before it when a run begins is what the first response of the run is given.
 fn judge(log: &[Frame]) -> usize {
     let (mut items, mut fold) = (Items::new("s".parse().expect("an id")), None::<Fold>);
@@ -120,7 +153,10 @@ fn judge(log: &[Frame]) -> usize {
                 runs_begun += 1;
                 let response = ResponseId { session: "s".parse().expect("an id"), run: id, turn: 1 };
                 let given_items = items.before(&response).expect("it has begun");
-                assert_eq!(given(&given_items), shown(&fold.conversation.for_model()), "at {id}");
+                let gist = shown(&fold.conversation.for_model());
+                assert_eq!(given(&given_items), gist, "at {id}");
+                let read = brought(&given_items).without_breaks();
+                assert_eq!(read, gist.without_breaks(), "as items are read, at {id}");
             }
             fold.apply(id, Default::default(), &event);
         } else {
@@ -141,6 +177,9 @@ fn judge_turns(log: &[Frame], items: &Items) {
         for (n, events) in told.iter().enumerate() {
             let (before, through) = (items.before(&name(n)).expect("begun"), items.through(&name(n)).expect("ended"));
             assert_eq!(through[..before.len()], before, "what it was given comes first");
+            let of = |kind: &str| through.iter().filter(|item| item["type"] == kind).count();
+            let owes = of("function_call") > of("function_call_output");
+            assert_eq!(conversation(&through).is_err(), owes, "only a result that is owed is missed");
             let end: Value = serde_json::from_str(events.last().expect("an end")).expect("JSON");
             let output = end["response"]["output"].as_array().expect("items").iter();
             let output: Vec<_> =

@@ -313,10 +313,10 @@ fn what_a_client_brought_along_is_items() {
         {"id": "rs_a_b_k7q2mx_4", "type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm."}],
          "status": "completed"},
         call("fc_a_b_k7q2mx_4", "c1", "client", "{\"n\":1}"),
-        output("fco_a_b_k7q2mx_4", "c1", "{\"seen\":1}"),
         {"id": "mcp_a_b_k7q2mx_4.2", "type": "mcp_call", "server_label": "steerage", "name": "server", "arguments": "{}",
          "approval_request_id": null, "output": "s", "error": null, "status": "completed"},
         call("fc_a_b_k7q2mx_4.3", "c3", "other", "{}"),
+        output("fco_a_b_k7q2mx_4", "c1", "{\"seen\":1}"),
         output("fco_a_b_k7q2mx_4.3", "c3", "blind"),
     ]);
     assert_eq!(json!(before), due);

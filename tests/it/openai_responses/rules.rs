@@ -24,9 +24,8 @@ fn keys(kind: &str) -> Option<&'static [&'static str]> {
         "response.function_call_arguments.delta" | "response.mcp_call_arguments.delta" => {
             &["item_id", "output_index", "delta"]
         }
-        "response.function_call_arguments.done" | "response.mcp_call_arguments.done" => {
-            &["item_id", "output_index", "arguments"]
-        }
+        "response.function_call_arguments.done" => &["item_id", "output_index", "name", "arguments"],
+        "response.mcp_call_arguments.done" => &["item_id", "output_index", "arguments"],
         "response.mcp_call.in_progress" | "response.mcp_call.completed" | "response.mcp_call.failed" => {
             &["item_id", "output_index"]
         }

@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use crate::{
     command::REASON_BYTES_MAX,
     openai::{
-        CALL_NAME_BYTES_MAX, Call, Fields, InvalidRequest, LINES, MESSAGES_MAX, PIECES, Place, arguments, list, text,
+        CALL_NAME_BYTES_MAX, Call, Fields, InvalidRequest, LINES, MESSAGES_MAX, PARAGRAPHS, PIECES, Place, arguments,
+        list, text,
     },
     spec::{Role, clip},
 };
@@ -154,7 +155,7 @@ fn message<'a>(fields: Fields<'a, '_>) -> Result<Item<'a>, InvalidRequest> {
 /// The thought itself where it is told, else its summary.
 fn reasoning<'a>(fields: Fields<'a, '_>) -> Result<Item<'a>, InvalidRequest> {
     let mut thought = String::new();
-    for (name, between) in [("content", PIECES), ("summary", LINES)] {
+    for (name, between) in [("content", PIECES), ("summary", PARAGRAPHS)] {
         let place = fields.place().field(name);
         let Some(value) = fields.get(name).filter(|_| thought.is_empty()) else { continue };
         let parts = list(value, &place, MESSAGES_MAX)?.iter().enumerate();

@@ -147,7 +147,9 @@ impl Steers {
         } else if receipt.status == Status::Accepted {
             let input = body["input"].clone();
             let mut state = self.lock();
-            if state.watched.len() < WATCHED_MAX {
+            // What a lane tells to its end is told of the steer, too; nobody does of another response.
+            let is_told = state.told.iter().any(|(id, _)| is_same_run(id, &previous));
+            if is_told && state.watched.len() < WATCHED_MAX {
                 state.watched.push(Watched { id, previous, input });
             }
         }
