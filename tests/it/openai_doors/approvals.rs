@@ -90,6 +90,19 @@ async fn the_same_answer_twice_is_one_and_another_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_answers_twice_says_nothing() {
+    let (story, client, first, requests) = asked([calls(&[work(1)]), says("Done.")]).await;
+    for (a, b) in [(true, false), (false, true), (true, true)] {
+        let both = json!([answer(&requests[0], a), answer(&requests[0], b)]);
+        assert_eq!(client.refused(with(&first, both)).await.status, 400);
+    }
+    assert_eq!(story.snapshot().await["state"], "waiting");
+    let once = json!([answer(&requests[0], true)]);
+    assert_eq!(text(&client.create(with(&first, once)).await), "Done.");
+    assert_eq!(story.work.ran().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_to_nothing_is_refused_and_says_nothing() {
     let (story, client, first, requests) = asked([calls(&[work(1)]), says("Done.")]).await;
     let real = requests[0]["id"].as_str().expect("an id");

@@ -205,13 +205,30 @@ async fn a_run_is_steered_and_cancelled_by_whoever_has_its_session() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_others_do_in_its_session_later_is_no_part_of_it() {
+    let story = Story::new([says("Hello."), says("Something else, and longer.")]);
+    let client = OpenAi::of(&story);
+    let mut stream = client.stream(CHAT, json!({"messages": user("Hi")})).await;
+    let id = name(&mut stream).await;
+    stream.rest().await;
+    let path = format!("{CHAT}/{id}");
+    let whole = client.client.get(&path).await.json();
+    let session = stream.session();
+    client.client.control(session, json!({"type": "send", "content": "More"})).await;
+    client.client.stream(&format!("/v1/sessions/{session}/events?until=idle"), &[]).await.rest().await;
+    assert_eq!(story.model.prompts().len(), 2);
+    resumes_everywhere(&client, &path, &stream.blocks, true).await;
+    assert_eq!(client.client.get(&path).await.json(), whole);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failure_before_the_first_token_is_a_status_that_asks_for_no_other_try() {
     let client = OpenAi::of(&Story::new([]));
     for (code, status) in [
         (FailureCode::UpstreamOverloaded, 429),
         (FailureCode::UpstreamError, 502),
         (FailureCode::UpstreamUnreachable, 502),
-        (FailureCode::UpstreamRejected, 502),
+        (FailureCode::UpstreamRejected, 400),
     ] {
         let (story, refused) = failed(&client, ProviderError::fatal(code, "no luck")).await;
         assert_eq!((refused.status, refused.headers["x-should-retry"].as_str()), (status, "false"), "{refused:?}");

@@ -156,6 +156,26 @@ async fn functions_are_answered_in_it_all_of_them_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_function_has_one_result() {
+    let story = Story::new([calls(&[("look", json!({}))]), says("Blue.")]);
+    let client = OpenAi::of(&story);
+    let asked = client.create(json!({"input": "Look", "conversation": "s", "tools": [function("look")]})).await;
+    let call = &of(&asked, "function_call")[0];
+    let say = |items: Value| json!({"conversation": "s", "input": items});
+    let refused = client.refused(say(json!([output(call, "high"), output(call, "low")]))).await;
+    assert_eq!(refused.status, 400);
+    let refused = client.refused(say(json!([output(call, &"x".repeat(65 * 1024))]))).await;
+    assert_eq!((refused.status, refused.code.as_str()), (413, "payload_too_large"));
+    let long = json!({"role": "user", "content": "x".repeat(17 * 1024)});
+    assert_eq!(client.refused(say(json!([output(call, "high"), long]))).await.status, 413);
+    assert_eq!(story.model.prompts().len(), 1, "nothing of it was taken");
+    assert_eq!(story.snapshot().await["queue"], json!([]));
+    let twice = json!([output(call, "high"), output(call, "high")]);
+    assert_eq!(client.refused(say(twice)).await.status, 400);
+    assert_eq!(text(&client.create(say(json!([output(call, "high")]))).await), "Blue.");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_native_client_may_answer_a_function_or_go_past_it() {
     let story =
         Story::new([calls(&[("look", json!({}))]), says("Blue."), calls(&[("look", json!({}))]), says("Fine.")]);

@@ -7,7 +7,7 @@ use steerage::{Config, server::Drained};
 use tokio::time::sleep;
 
 use super::{
-    client::{CHAT, OpenAi, RESPONSES, id, of, refusal, resumes_everywhere, text},
+    client::{CHAT, OpenAi, RESPONSES, answer, id, of, refusal, resumes_everywhere, text},
     replay::replay,
 };
 use crate::support::{
@@ -179,6 +179,25 @@ async fn a_kill_costs_no_word() {
 #[tokio::test]
 async fn a_planned_stop_costs_no_word() {
     over(true).await;
+}
+
+#[tokio::test]
+async fn a_request_waits_through_a_restart_and_is_answered_by_its_name() {
+    let folder = Folder::new();
+    let server = serve(folder.path()).await;
+    let asked = client_of(&server).create(json!({"model": "demo/tools", "input": "the weather in Oslo"})).await;
+    let request = of(&asked, "mcp_approval_request")[0].clone();
+    server.stop().await;
+    let server = serve(folder.path()).await;
+    let client = client_of(&server);
+    assert_eq!(client.retrieve(id(&asked)).await, asked);
+    let yes = json!({"model": "demo/tools", "previous_response_id": id(&asked), "input": [answer(&request, true)]});
+    let done = client.create(yes.clone()).await;
+    assert_eq!((&done["status"], of(&done, "mcp_call").len()), (&json!("completed"), 1));
+    assert_eq!(id(&done), format!("{}.2", id(&asked)));
+    server.stop().await;
+    let server = serve(folder.path()).await;
+    assert_eq!(client_of(&server).create(yes).await, done, "the same again, over another restart");
 }
 
 #[tokio::test(start_paused = true)]

@@ -251,6 +251,18 @@ async fn what_is_not_to_be_stored_goes_after_a_while_and_a_deleted_one_at_once()
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_others_have_said_since_is_not_deleted_with_it() {
+    let story = Story::new([]);
+    let client = OpenAi::of(&story);
+    let response = client.create(json!({"input": "Hi"})).await;
+    let session = response["conversation"]["id"].as_str().expect("a session");
+    client.client.control(session, json!({"type": "send", "content": "More"})).await;
+    let refused = refusal(&client.client.delete(&format!("{RESPONSES}/{}", id(&response))).await);
+    assert_eq!((refused.status, refused.code.as_str()), (400, "conversation_not_empty"));
+    assert_eq!(client.retrieve(id(&response)).await, response);
+}
+
+#[tokio::test(start_paused = true)]
 async fn deleting_what_runs_ends_it() {
     let story = Story::new([endless("One")]);
     let client = OpenAi::of(&story);

@@ -69,63 +69,74 @@ async fn a_steer_is_accepted_and_its_successor_follows_on_the_lane() {
 }
 
 /// Whatever the store, the other lanes and the reader do: what a steer leads to comes behind its acceptance.
+async fn accepted_comes_first(late: u64, buffer: usize, pause: u64) {
+    let store = Breakable::default();
+    let answers = (0..400).map(|n| match n % 2 {
+        0 => vec![
+            Line::Say("One, "),
+            ms(1),
+            Line::Say("two, "),
+            ms(1),
+            Line::Say("three, "),
+            ms(1),
+            Line::Say("four"),
+            Line::Hang,
+        ],
+        _ => endless("A"),
+    });
+    let model = Scripted::new(answers);
+    let server = TestServer::with(|server| server.store(store.clone()).provider("script", model.clone()));
+    store.answer_late(Duration::from_millis(late));
+    let url = format!("ws://steerage.test{RESPONSES}");
+    let mut socket = Socket(client_async(url, server.dialer.connect_with(buffer)).await.expect("an upgrade").0);
+    let mut names: Vec<(String, String)> = Vec::new();
+    for lane in ["a", "b", "c"] {
+        socket.create(json!({"input": "Count", "stream_id": lane})).await;
+        let created = socket.until("response.created").await;
+        names.push((lane.to_owned(), id(&created["response"]).to_owned()));
+    }
+    for round in 0..8u32 {
+        let current = |first: &str| if round == 0 { first.to_owned() } else { format!("{first}.{}", round + 1) };
+        for (_, first) in &names {
+            socket.steer(&current(first), json!(format!("steer {round}"))).await;
+        }
+        let mut accepted: Vec<String> = Vec::new();
+        let mut created = 0;
+        while created < 3 {
+            if pause > 0 {
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+            }
+            let event = socket.next().await;
+            let lane = event["stream_id"].as_str().unwrap_or_else(|| panic!("{event}")).to_owned();
+            match event["type"].as_str().expect("a type") {
+                "response.steer.accepted" => accepted.push(lane),
+                "response.incomplete" => {
+                    assert!(accepted.contains(&lane), "ended before it was accepted: {late} {buffer}")
+                }
+                "response.created" => {
+                    assert!(accepted.contains(&lane), "begun before it was accepted: {late} {buffer}");
+                    created += 1;
+                }
+                "response.steer.failed" | "response.steer.pending" => panic!("{event}"),
+                _ => {}
+            }
+        }
+        assert_eq!(accepted.len(), 3);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn accepted_comes_first_however_slow_the_store_and_the_reader_are() {
     for (late, buffer, pause) in [(0, 16_384, 0), (0, 64, 1), (5, 16_384, 0), (50, 256, 3), (500, 64, 0), (3, 1_000, 7)]
     {
-        let store = Breakable::default();
-        let answers = (0..400).map(|n| match n % 2 {
-            0 => vec![
-                Line::Say("One, "),
-                ms(1),
-                Line::Say("two, "),
-                ms(1),
-                Line::Say("three, "),
-                ms(1),
-                Line::Say("four"),
-                Line::Hang,
-            ],
-            _ => endless("A"),
-        });
-        let model = Scripted::new(answers);
-        let server = TestServer::with(|server| server.store(store.clone()).provider("script", model.clone()));
-        store.answer_late(Duration::from_millis(late));
-        let url = format!("ws://steerage.test{RESPONSES}");
-        let mut socket = Socket(client_async(url, server.dialer.connect_with(buffer)).await.expect("an upgrade").0);
-        let mut names: Vec<(String, String)> = Vec::new();
-        for lane in ["a", "b", "c"] {
-            socket.create(json!({"input": "Count", "stream_id": lane})).await;
-            let created = socket.until("response.created").await;
-            names.push((lane.to_owned(), id(&created["response"]).to_owned()));
-        }
-        for round in 0..8u32 {
-            let current = |first: &str| if round == 0 { first.to_owned() } else { format!("{first}.{}", round + 1) };
-            for (_, first) in &names {
-                socket.steer(&current(first), json!(format!("steer {round}"))).await;
-            }
-            let mut accepted: Vec<String> = Vec::new();
-            let mut created = 0;
-            while created < 3 {
-                if pause > 0 {
-                    tokio::time::sleep(Duration::from_millis(pause)).await;
-                }
-                let event = socket.next().await;
-                let lane = event["stream_id"].as_str().unwrap_or_else(|| panic!("{event}")).to_owned();
-                match event["type"].as_str().expect("a type") {
-                    "response.steer.accepted" => accepted.push(lane),
-                    "response.incomplete" => {
-                        assert!(accepted.contains(&lane), "ended before it was accepted: {late} {buffer}")
-                    }
-                    "response.created" => {
-                        assert!(accepted.contains(&lane), "begun before it was accepted: {late} {buffer}");
-                        created += 1;
-                    }
-                    "response.steer.failed" | "response.steer.pending" => panic!("{event}"),
-                    _ => {}
-                }
-            }
-            assert_eq!(accepted.len(), 3);
-        }
+        accepted_comes_first(late, buffer, pause).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn accepted_comes_first_on_many_threads() {
+    for late in [0, 0, 0, 1] {
+        accepted_comes_first(late, 16_384, 0).await;
     }
 }
 
