@@ -64,13 +64,8 @@ fn the_document_is_of_this_version_and_every_reference_leads_somewhere() {
         assert!(schemas.contains_key(*name), "{name} is used and not described");
     }
     // What a socket carries is described to people: OpenAPI has no place for it.
-    let of_sockets = [
-        "SocketMessage",
-        "ChatSocketRequest",
-        "ChatSocketMessage",
-        "ResponseSocketRequest",
-        "ResponseSocketMessage",
-    ];
+    let of_sockets =
+        ["SocketMessage", "ChatSocketRequest", "ChatSocketMessage", "ResponseSocketRequest", "ResponseSocketMessage"];
     for name in schemas.keys().filter(|name| !of_sockets.contains(&name.as_str())) {
         assert!(named.contains(name.as_str()), "{name} is described and not used");
     }

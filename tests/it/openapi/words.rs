@@ -15,8 +15,7 @@ use steerage::{
         ToolFailure, Trigger, WithdrawReason,
     },
     log::CursorLost,
-    openai,
-    registry,
+    openai, registry,
     session::{
         conversation::{CallState, MessageStatus},
         view::SessionState,
@@ -172,7 +171,8 @@ fn the_limits_are_those_of_the_code() {
     assert_eq!(schemas["Cancel"]["properties"]["reason"]["maxLength"], command::REASON_BYTES_MAX);
     assert_eq!(schemas["Deny"]["properties"]["message"]["maxLength"], command::REASON_BYTES_MAX);
     assert_eq!(schemas["CreateSession"]["properties"]["tools"]["maxItems"], registry::TOOLS_MAX);
-    for (name, field) in [("CreateCompletion", "messages"), ("CreateCompletion", "tools"), ("CreateResponse", "tools")] {
+    for (name, field) in [("CreateCompletion", "messages"), ("CreateCompletion", "tools"), ("CreateResponse", "tools")]
+    {
         let max = if field == "tools" { openai::TOOLS_MAX } else { openai::MESSAGES_MAX };
         assert_eq!(schemas[name]["properties"][field]["maxItems"], max, "{name}.{field}");
     }
