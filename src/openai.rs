@@ -18,7 +18,7 @@ mod place;
 
 pub(crate) use arguments::arguments;
 pub(crate) use body::Body;
-pub(crate) use content::{PARAGRAPHS, PIECES, text};
+pub(crate) use content::{LINES, PIECES, text};
 pub(crate) use fields::{Fields, few, list};
 pub(crate) use function::{add_function, choose};
 pub(crate) use history::{CALL_NAME_BYTES_MAX, Call, History, NoCall, Unanswered};
@@ -69,7 +69,7 @@ impl InvalidRequest {
 
     /// It is none of the words that are known there.
     pub(crate) fn none_of(known: &[&str], place: &Place<'_>, got: &str) -> Self {
-        let (got, known) = (clip(got, 64), known.join("', '"));
+        let (got, known) = (told(got), known.join("', '"));
         let message = format!("Invalid value for '{place}': '{got}'. Supported values are: '{known}'.");
         Self::at(place, "invalid_value", message)
     }
@@ -88,4 +88,9 @@ impl InvalidRequest {
     pub(crate) fn at(place: &Place<'_>, code: &'static str, message: String) -> Self {
         Self { message, param: Some(place.to_string()), code }
     }
+}
+
+/// Foreign text in a refusal: the beginning of it, on one line.
+pub(crate) fn told(text: &str) -> impl Display {
+    clip(text, 128).escape_debug()
 }

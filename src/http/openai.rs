@@ -6,10 +6,7 @@
 
 use axum::{
     Router,
-    extract::{Request, State},
     http::{HeaderName, HeaderValue, Method, Uri},
-    middleware::{Next, from_fn_with_state},
-    response::Response,
     routing::{get, post},
 };
 
@@ -29,11 +26,8 @@ mod ws;
 
 pub(super) use refusal::Refusal;
 
-/// Name of a request, for logs and for whoever asks about it; the SDKs show it beside every error.
-static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
 /// The routes, with what they have in common.
-pub(super) fn routes(app: App) -> Router<App> {
+pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/v1/chat/completions", post(chat::create))
         .route("/v1/chat/completions/{completion_id}", get(chat::retrieve))
@@ -44,7 +38,6 @@ pub(super) fn routes(app: App) -> Router<App> {
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*model}", get(models::retrieve))
         .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(app, with_request_id))
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Refusal {
@@ -52,17 +45,13 @@ async fn wrong_method(method: Method, uri: Uri) -> Refusal {
     Problem::new("method_not_allowed", format!("{method} is not for {path}")).into()
 }
 
-/// Every response has a name.
-async fn with_request_id(State(app): State<App>, request: Request, next: Next) -> Response {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let request_id = format!("req_{}", app.env.session_id().as_str().replace('-', ""));
-    let mut response = next.run(request).await;
-    if response.status().is_server_error() {
-        tracing::warn!(request_id, %method, path, status = response.status().as_u16(), "a request failed");
-    }
-    let value = HeaderValue::from_str(&request_id).expect("an id is ASCII");
-    response.headers_mut().insert(REQUEST_ID.clone(), value);
-    response
+/// Of OpenAI's paths that there are not here: an SDK shows the message of its own envelope only.
+pub(super) fn no_such_path(path: &str) -> Option<Refusal> {
+    let ours = ["/v1/sessions", "/v1/events", "/v1/ai-sdk"];
+    let is_theirs = path.starts_with("/v1/") && !ours.iter().any(|prefix| path.starts_with(prefix));
+    let message =
+        || format!("there is nothing at {}; the doors are listed at /openapi.json", crate::spec::clip(path, 64));
+    is_theirs.then(|| Problem::new("not_found", message()).into())
 }
 
 /// The header that names the session behind an answer, for control and for every other door.

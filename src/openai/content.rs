@@ -8,8 +8,8 @@ use super::{Fields, InvalidRequest, MESSAGES_MAX, Place, list};
 
 /// Between the parts of an answer, which are pieces of one text.
 pub(crate) const PIECES: &str = "";
-/// Between the parts of what somebody else says.
-pub(crate) const PARAGRAPHS: &str = "\n\n";
+/// Between the parts of what somebody else says: as vLLM and llama.cpp join them.
+pub(crate) const LINES: &str = "\n";
 
 /// The kinds of part that are text. One list for both formats: clients that speak both mix them up.
 const TEXTS: [&str; 3] = ["text", "input_text", "output_text"];
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     fn read(content: Value) -> Result<String, (String, &'static str)> {
-        text(&content, &Place::Top("content"), PARAGRAPHS).map_err(|no| (no.param.unwrap_or_default(), no.code))
+        text(&content, &Place::Top("content"), LINES).map_err(|no| (no.param.unwrap_or_default(), no.code))
     }
 
     #[test]
@@ -76,7 +76,7 @@ mod tests {
             {"type": "output_text", "text": "d", "annotations": [], "logprobs": null},
             {"type": "refusal", "refusal": "e"},
         ]);
-        assert_eq!(read(parts), Ok("a\n\nb\n\nc\n\nd\n\ne".into()));
+        assert_eq!(read(parts), Ok("a\nb\nc\nd\ne".into()));
         assert_eq!(read(json!("plain")), Ok("plain".into()));
         assert_eq!(read(json!([])), Ok(String::new()));
     }

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::{Fields, InvalidRequest, Place};
-use crate::spec::{ApprovalPolicy, Executor, ToolSpec, clip};
+use super::{Fields, InvalidRequest, Place, told};
+use crate::spec::{ApprovalPolicy, Executor, ToolSpec};
 
 /// Reads `name`, `description` and `parameters`, and adds the function to the others. `strict` is a wish of a kind that
 /// few upstreams know; a call's arguments are checked in any case.
@@ -40,7 +40,7 @@ pub(crate) fn add_function(tools: &mut Vec<ToolSpec>, fields: Fields<'_, '_>) ->
 pub(crate) fn choose(name: Option<&str>, tools: &[ToolSpec], place: &Place<'_>) -> Result<(), InvalidRequest> {
     match name {
         Some(name) if tools.iter().all(|tool| tool.name != name) => {
-            Err(InvalidRequest::value(place, format_args!("there is no function '{}' in 'tools'", clip(name, 64))))
+            Err(InvalidRequest::value(place, format_args!("there is no function '{}' in 'tools'", told(name))))
         }
         None if tools.is_empty() => Err(InvalidRequest::value(place, "there are no 'tools' to choose from")),
         _ => Ok(()),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::spec::clip;
+use super::told;
 
 /// For instance `messages[2].content[0].type`.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ impl fmt::Display for Place<'_> {
         match self {
             Self::Top(name) => f.write_str(name),
             // Names are ours but for those of a client's metadata.
-            Self::Field(of, name) => write!(f, "{of}.{}", clip(name, 64)),
+            Self::Field(of, name) => write!(f, "{of}.{}", told(name)),
             Self::Item(of, at) => write!(f, "{of}[{at}]"),
         }
     }

@@ -34,10 +34,13 @@ pub(super) fn items(brought: &Brought<'_>, input: &read::Input) -> Vec<String> {
     if !is_silent {
         items.push(said(&id(ItemKind::Message), input));
     }
+    // The calls of one answer stand together, and their results after them: between them another answer would begin.
+    let mut results = Vec::new();
     for (n, call) in (1..).zip(&input.calls) {
         let numbered = |kind| if n == 1 { id(kind).to_string() } else { format!("{}.{n}", id(kind)) };
-        called(brought, call, numbered, &mut items);
+        called(brought, call, numbered, &mut items, &mut results);
     }
+    items.append(&mut results);
     items
 }
 
@@ -53,7 +56,13 @@ fn said(id: &ItemId, input: &read::Input) -> String {
     )
 }
 
-fn called(brought: &Brought<'_>, call: &InputCall, id: impl Fn(ItemKind) -> String, items: &mut Vec<String>) {
+fn called(
+    brought: &Brought<'_>,
+    call: &InputCall,
+    id: impl Fn(ItemKind) -> String,
+    items: &mut Vec<String>,
+    results: &mut Vec<String>,
+) {
     let (call_id, name) = (call.call_id.as_str(), call.name.as_str());
     let arguments = literal(&call.arguments.to_string());
     let output = call.output.as_ref().map(item::output_literal);
@@ -68,5 +77,5 @@ fn called(brought: &Brought<'_>, call: &InputCall, id: impl Fn(ItemKind) -> Stri
     }
     items.push(item::function_call(id(ItemKind::FunctionCall), call_id, name, &arguments, Status::Completed));
     let output = output.unwrap_or_else(|| literal(error));
-    items.push(item::function_call_output(id(ItemKind::FunctionOutput), call_id, &output));
+    results.push(item::function_call_output(id(ItemKind::FunctionOutput), call_id, &output));
 }

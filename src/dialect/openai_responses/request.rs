@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use super::id::ResponseId;
 use crate::{
     id::SessionId,
-    openai::{Body, Fields, InvalidRequest, MESSAGES_MAX, Place, few, params},
-    spec::{Params, ToolSpec, clip},
+    openai::{Body, Fields, InvalidRequest, MESSAGES_MAX, Place, few, params, told},
+    spec::{Params, ToolSpec},
 };
 
 mod conversation;
@@ -175,7 +175,7 @@ pub fn input(value: Value) -> Result<Vec<Value>, InvalidRequest> {
 fn previous(body: &mut Body) -> Result<Option<ResponseId>, InvalidRequest> {
     let Some(text) = body.text("previous_response_id")? else { return Ok(None) };
     text.parse().map(Some).map_err(|_| {
-        let message = format!("Previous response with id '{}' not found.", clip(&text, 128));
+        let message = format!("Previous response with id '{}' not found.", told(&text));
         InvalidRequest::at(&Place::Top("previous_response_id"), "previous_response_not_found", message)
     })
 }

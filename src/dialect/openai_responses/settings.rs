@@ -158,7 +158,7 @@ mod tests {
         let mcp = |allowed: Value, approval: Value| json!({"type": "mcp", "server_label": "steerage", "allowed_tools": allowed, "require_approval": approval});
         assert_eq!(tools(&[]), json!([]));
         assert_eq!(tools(&[asks.clone(), theirs.clone()]), json!([function, mcp(json!(["asks"]), json!("always"))]));
-        assert_eq!(tools(&[runs.clone()]), json!([mcp(json!(["runs"]), json!("never"))]));
+        assert_eq!(tools(std::slice::from_ref(&runs)), json!([mcp(json!(["runs"]), json!("never"))]));
         let both = json!({"always": {"tool_names": ["asks"]}, "never": {"tool_names": ["runs"]}});
         assert_eq!(tools(&[runs, asks]), json!([mcp(json!(["runs", "asks"]), both)]));
     }

@@ -9,9 +9,9 @@ use crate::{
     digest::text_digest,
     event::Event,
     http::look,
-    id::{SessionId, SessionKey, Tenant},
+    id::{EventId, SessionId, SessionKey, Tenant},
     registry::{DEFAULT_MODEL, NewSession, RegistryError},
-    session::Handle,
+    session::{Handle, fold::NewestRun},
     spec::Params,
 };
 
@@ -53,10 +53,12 @@ impl Key {
         [(NOTE.to_owned(), note)].into_iter().collect()
     }
 
-    /// Whether the run says that this request began it.
-    fn is_of(&self, run: Option<&Event>) -> bool {
-        let Some(Event::RunStarted { metadata, .. }) = run else { return false };
-        metadata.get(NOTE).is_some_and(|note| note["request"] == self.request)
+    /// The newest run of the session, if it says that this request began it.
+    pub(super) async fn run_in(&self, handle: &Handle) -> Result<Option<EventId>, Refusal> {
+        let Some(NewestRun { first, .. }) = handle.newest_run().await? else { return Ok(None) };
+        let Some(Event::RunStarted { metadata, .. }) = look::event_at(handle, first).await? else { return Ok(None) };
+        let ours = metadata.get(NOTE).is_some_and(|note| note["request"] == self.request);
+        Ok(handle.event_id(first).filter(|_| ours))
     }
 }
 
@@ -85,14 +87,9 @@ pub(super) async fn create(app: &App, session: NewSession, key: Option<Key>) -> 
     match (app.registry.create(Tenant::default(), session).await, key) {
         (Err(RegistryError::Exists), Some(key)) => {
             let handle = app.open(&SessionKey { tenant: Tenant::default(), session: key.session() }).await?;
-            let run = handle.newest_run().await?;
-            let run = match run {
-                Some(run) => look::event_at(&handle, run.first).await?,
-                None => None,
-            };
-            match key.is_of(run.as_ref()) {
-                true => Ok(handle),
-                false => {
+            match key.run_in(&handle).await? {
+                Some(_) => Ok(handle),
+                None => {
                     let message = "this Idempotency-Key was used for another request";
                     Err(Refusal::new(StatusCode::BAD_REQUEST, "idempotency_key_reused", message))
                 }

@@ -21,6 +21,9 @@ pub(super) struct Chain {
     pub(super) items: Vec<Value>,
     /// Who answered.
     pub(super) model: String,
+    /// Steers that waited for an answer of the client's. They are among the items.
+    steers: Vec<CommandId>,
+    handle: Handle,
 }
 
 /// What is before a response that follows this one: its chain, its own items, and the steers that waited for an answer of
@@ -37,8 +40,28 @@ pub(super) async fn before(app: &App, previous: &ResponseId) -> Result<Chain, Re
         let message = format!("Previous response with id '{name}' has not ended.");
         Refusal::invalid("previous_response_in_progress", "previous_response_id", message)
     })?;
-    items.extend(take_steers(&handle, found.run).await?);
-    Ok(Chain { items, model: look::spec(&handle).await?.model })
+    let model = look::spec(&handle).await?.model;
+    let mut steers = Vec::new();
+    for (command_id, content) in waiting_steers(&handle, found.run).await? {
+        let part = json!({"type": "input_text", "text": content});
+        items.push(json!({"type": "message", "role": "user", "content": [part]}));
+        steers.push(command_id);
+    }
+    Ok(Chain { items, model, steers, handle })
+}
+
+impl Chain {
+    /// The steers are said now, in the response that follows: they wait no longer where they waited. Only once they are
+    /// said, so that none is lost.
+    pub(super) async fn take_steers(self) {
+        for target in self.steers {
+            let command_id = target.clone();
+            if let Err(problem) = give(&self.handle, Command::Withdraw(Withdraw { command_id: None, target })).await {
+                // Somebody took it back, or it was said there meanwhile.
+                tracing::debug!(session = %self.handle.key(), %command_id, problem.code, "a steer was not taken along");
+            }
+        }
+    }
 }
 
 /// Every item of a session.
@@ -56,8 +79,8 @@ pub(super) async fn all(handle: &Handle) -> Result<Items, Refusal> {
     Ok(items)
 }
 
-/// Steers that wait for the results which the run's client gives in another session: they are taken along.
-async fn take_steers(handle: &Handle, run: Seq) -> Result<Vec<Value>, Refusal> {
+/// Steers that wait for the results which the run's client gives in another session.
+async fn waiting_steers(handle: &Handle, run: Seq) -> Result<Vec<(CommandId, String)>, Refusal> {
     #[derive(Deserialize)]
     struct Snapshot {
         run: Option<serde::de::IgnoredAny>,
@@ -74,21 +97,8 @@ async fn take_steers(handle: &Handle, run: Seq) -> Result<Vec<Value>, Refusal> {
     }
     let snapshot = handle.snapshot().await?;
     let Snapshot { run, queue } = serde_json::from_str(snapshot.json.get()).expect("our own JSON");
-    let mut taken = Vec::new();
-    for Pending { command_id, kind, content } in queue {
-        if run.is_some() || kind != CommandKind::Steer {
-            continue;
-        }
-        match give(handle, Command::Withdraw(Withdraw { command_id: None, target: command_id })).await {
-            Ok(_) => taken.push(json!({
-                "type": "message", "role": "user", "content": [{"type": "input_text", "text": content}],
-            })),
-            // Somebody else was faster: it was said, or taken.
-            Err(problem) if problem.code == "already_applied" => {}
-            Err(problem) => return Err(problem.into()),
-        }
-    }
-    Ok(taken)
+    let steers = queue.into_iter().filter(|pending| run.is_none() && pending.kind == CommandKind::Steer);
+    Ok(steers.map(|pending| (pending.command_id, pending.content)).collect())
 }
 
 /// Puts the items that are only referred to in their places.

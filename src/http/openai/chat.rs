@@ -112,15 +112,16 @@ pub(super) async fn retrieve(
 }
 
 async fn answer(app: &App, telling: Telling<Completion>, stream: bool, skip: usize) -> Result<Response, Refusal> {
-    let named = session_header(&telling.handle.key().session);
+    let session = telling.handle.key().session.clone();
+    let named = session_header(&session);
     if stream {
         return Ok(
             (named, stream_headers(), play::sse_body(telling.pieces(app, skip), play::Events::Chat)).into_response()
         );
     }
-    let completion = telling.finish(app).await.ok_or_else(play::lost)?;
+    let completion = telling.finish(app).await.ok_or_else(|| play::lost().of_session(&session))?;
     match completion.failure() {
-        Some(failure) => Err(Refusal::failed(&failure.code, &failure.message)),
+        Some(failure) => Err(Refusal::failed(&failure.code, &failure.message).of_session(&session)),
         None => Ok((named, axum::Json(completion.object())).into_response()),
     }
 }

@@ -12,9 +12,10 @@ use axum::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::session_header;
 use crate::{
-    dialect::openai_responses::Failure, http::error::Problem, openai::InvalidRequest, registry::RegistryError,
-    session::SessionError,
+    dialect::openai_responses::Failure, http::error::Problem, id::SessionId, openai::InvalidRequest,
+    registry::RegistryError, session::SessionError,
 };
 
 /// What was wrong, for the SDK's exception classes and their fields.
@@ -27,12 +28,14 @@ pub(in crate::http) struct Refusal {
     retry_after_s: Option<u64>,
     /// Whether the same request may be sent again; `None` leaves it to the SDK.
     may_retry: Option<bool>,
+    /// Whose log tells what happened.
+    session: Option<SessionId>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
         let (message, code) = (message.into(), code.to_owned());
-        Self { status, message, param: None, code, retry_after_s: None, may_retry: None }
+        Self { status, message, param: None, code, retry_after_s: None, may_retry: None, session: None }
     }
 
     /// A request that makes no sense, in this parameter.
@@ -72,6 +75,11 @@ impl Refusal {
     /// The same under another code.
     pub(super) fn with_code(self, code: &str) -> Self {
         Self { code: code.to_owned(), ..self }
+    }
+
+    /// The same, of this session.
+    pub(super) fn of_session(self, session: &SessionId) -> Self {
+        Self { session: Some(session.clone()), ..self }
     }
 
     /// The HTTP status.
@@ -146,12 +154,14 @@ impl From<SessionError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
+        let named = self.session.as_ref().map(session_header);
         let mut response = (self.status, axum::Json(HashMap::from([("error", self.error())]))).into_response();
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, seconds.into());
             headers.insert("retry-after-ms", (seconds * 1_000).into());
         }
+        headers.extend(named.into_iter().flatten());
         if let Some(may_retry) = self.may_retry {
             headers.insert("x-should-retry", HeaderValue::from_static(if may_retry { "true" } else { "false" }));
         }

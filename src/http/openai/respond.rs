@@ -1,6 +1,7 @@
 //! What a create asks for becomes a run: in a session of its own, in a conversation that there is, or as the next turn of
 //! a run that waited for an answer.
 
+use futures_util::future::join_all;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -11,8 +12,8 @@ use super::{
 };
 use crate::{
     command::{
-        Approve, COMMAND_BYTES_MAX, Command, Deny, IfIdle, IfRunning, InputMessage, STEER_BYTES_MAX, Send, Steer,
-        SteerWhen, ToolResult,
+        Approve, COMMAND_BYTES_MAX, Command, Deny, IfIdle, IfRunning, InputMessage, Receipt, STEER_BYTES_MAX, Send,
+        Steer, SteerWhen, ToolResult,
     },
     dialect::openai_responses::{
         ItemId,
@@ -22,12 +23,14 @@ use crate::{
     http::{control::give, error::Problem, look},
     id::{CallId, SessionId, SessionKey, Tenant},
     registry::NewSession,
-    session::Handle,
+    session::{Handle, MAILBOX_REQUESTS},
     spec::{Role, SessionSpec, ToolSpec},
 };
 
 /// How long a response that is not to be stored is kept after its end: long enough to come back to its stream.
 const UNSTORED_RETENTION_S: u64 = 600;
+/// Answers that are given at once: half of what a session has room for.
+const GIVEN_TOGETHER: usize = MAILBOX_REQUESTS / 2;
 
 /// Where a run says what its request was.
 pub(super) const ECHO: &str = "openai";
@@ -67,12 +70,12 @@ async fn begin(
     request: CreateRequest,
     key: Option<Key>,
 ) -> Result<Found, Refusal> {
-    let (mut items, mut model) = (Vec::new(), request.model.clone());
-    if let Some(previous) = &request.previous_response_id {
-        let chain = chain::before(app, previous).await?;
-        model = model.or(Some(chain.model));
-        items = chain.items;
-    }
+    let mut chain = match &request.previous_response_id {
+        Some(previous) => Some(chain::before(app, previous).await?),
+        None => None,
+    };
+    let model = request.model.or_else(|| chain.as_ref().map(|chain| chain.model.clone()));
+    let mut items = chain.as_mut().map(|chain| std::mem::take(&mut chain.items)).unwrap_or_default();
     items.extend(request.items);
     let inputs = conversation(&items)?.alone()?;
     if inputs.is_empty() {
@@ -95,7 +98,12 @@ async fn begin(
         retention_s: (!request.store).then_some(UNSTORED_RETENTION_S),
         on_disconnect: None,
     };
+    // The name of a conversation is no name of a request: whoever asks for it looks whether it is theirs.
+    let key = key.filter(|_| request.conversation.is_none());
     let handle = begin::create(app, new, key).await?;
+    if let Some(chain) = chain {
+        chain.take_steers().await;
+    }
     let run = handle.newest_run().await?.and_then(|run| handle.event_id(run.first));
     let run = run.ok_or_else(|| Problem::new("internal", "the session has begun no run"))?;
     Ok(Found::first(handle, run))
@@ -124,7 +132,7 @@ async fn say(
 ) -> Result<Found, Refusal> {
     let session_key = SessionKey { tenant: Tenant::default(), session: session.clone() };
     let Some(handle) = app.find(&session_key).await? else {
-        return match begin(app, Some(session), request.clone(), None).await {
+        return match begin(app, Some(session), request.clone(), key.clone()).await {
             // Somebody else was first.
             Err(refusal) if refusal.code() == "session_exists" => {
                 said(app.open(&session_key).await?, request, asked, key).await
@@ -138,6 +146,11 @@ async fn say(
 async fn said(handle: Handle, request: CreateRequest, asked: Conversation, key: Option<Key>) -> Result<Found, Refusal> {
     // Whoever posts is a reader already: a session that ends when its last one leaves must not end in between.
     let _here = handle.reader(handle.tail());
+    if let Some(key) = &key
+        && let Some(run) = key.run_in(&handle).await?
+    {
+        return Ok(Found::first(handle, run));
+    }
     keeps_settings(&look::spec(&handle).await?, &request)?;
     let content = content(asked.inputs)?;
     let open = turn::waiting(&handle).await?;
@@ -257,10 +270,15 @@ async fn answer(
         let steer = Steer { command_id, content, when: SteerWhen::NextStep, if_idle: IfIdle::Reject };
         give(&handle, Command::Steer(steer)).await.map_err(not_answered)?;
     }
-    let mut last = None;
-    for command in commands {
-        last = Some(give(&handle, command).await.map_err(not_answered)?);
+    // Side by side: a tool that ends fast must not find the next one still waiting, which would be a response by itself.
+    let mut given = Vec::new();
+    let mut rest = commands.into_iter().peekable();
+    while rest.peek().is_some() {
+        let together = rest.by_ref().take(GIVEN_TOGETHER).map(|command| give(&handle, command));
+        given.extend(join_all(together).await);
     }
+    let receipts: Result<Vec<Receipt>, Problem> = given.into_iter().collect();
+    let last = receipts.map_err(not_answered)?.into_iter().max_by_key(|receipt| receipt.seq);
     let receipt = last.ok_or_else(|| Problem::new("internal", "nothing was answered"))?;
     let run = look::run_of(&handle, &receipt).await?;
     turn::at(handle, run, receipt.seq).await

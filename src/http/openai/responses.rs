@@ -50,9 +50,10 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Result<R
         (found, false, true) => object_of(found).await,
         (found, false, false) => {
             let session = found.id.session.clone();
-            let turn = found.tell(false).await?.finish(&app).await.ok_or_else(play::lost)?;
+            let turn = found.tell(false).await?.finish(&app).await;
+            let turn = turn.ok_or_else(|| play::lost().of_session(&session))?;
             match turn.failure() {
-                Some(failure) => Err(Refusal::of_failure(failure)),
+                Some(failure) => Err(Refusal::of_failure(failure).of_session(&session)),
                 None => Ok(object(&session, turn)),
             }
         }

@@ -44,7 +44,7 @@ mod steer;
 use lane::{Lane, Said};
 use steer::Steers;
 
-/// Lanes of one socket: as many as OpenAI has.
+/// Lanes of one socket that are at work: as many as OpenAI has.
 const LANES_MAX: usize = 32;
 /// Creates that wait in one lane; more are refused.
 const WAITING_MAX: usize = 16;
@@ -92,7 +92,7 @@ async fn read(
     gate: &Mutex<()>,
     tell: mpsc::Sender<Told>,
 ) -> Ending {
-    let mut lanes: HashMap<Option<String>, mpsc::Sender<CreateRequest>> = HashMap::new();
+    let mut lanes: HashMap<Option<String>, lane::Entrance> = HashMap::new();
     let (mut mistakes, mut counted_since) = (0, Instant::now());
     loop {
         let text = match heard(next(&mut stream).await) {
@@ -110,18 +110,22 @@ async fn read(
                 continue;
             }
             Ok(ClientEvent::Create(request)) => match lanes.get(&lane_id) {
-                Some(lane) => match lane.try_send(*request) {
+                Some(lane) => match lane.creates.try_send(*request) {
                     Ok(()) => continue,
                     Err(_) => too_many(&format!("{WAITING_MAX} responses wait in this lane already")),
                 },
-                None if lanes.len() >= LANES_MAX => too_many(&format!("a socket has at most {LANES_MAX} lanes")),
                 None => {
-                    let (creates, asked) = mpsc::channel(WAITING_MAX);
-                    let _has_room = creates.try_send(*request);
-                    let lane = Lane { app: app.clone(), id: lane_id.clone(), steers: steers.clone() };
-                    lanes.insert(lane_id, creates);
-                    room.send(Told::Lane(lane.run(asked).boxed()));
-                    continue;
+                    if lanes.len() >= LANES_MAX {
+                        lanes.retain(|_, lane| !lane.is_idle());
+                    }
+                    if lanes.len() < LANES_MAX {
+                        let lane = Lane::new(app.clone(), lane_id.clone(), steers.clone());
+                        let (entrance, said) = lane.open(*request);
+                        lanes.insert(lane_id, entrance);
+                        room.send(Told::Lane(said.boxed()));
+                        continue;
+                    }
+                    too_many(&format!("a socket has at most {LANES_MAX} lanes at work"))
                 }
             },
             Err(refusal) => {

@@ -5,10 +5,10 @@ use serde_json::Value;
 use crate::{
     command::InputMessage,
     openai::{
-        Call, Fields, History, InvalidRequest, MESSAGES_MAX, NoCall, PARAGRAPHS, PIECES, Place, Unanswered, arguments,
-        list, text,
+        Call, Fields, History, InvalidRequest, LINES, MESSAGES_MAX, NoCall, PIECES, Place, Unanswered, arguments, list,
+        text, told,
     },
-    spec::{Role, clip},
+    spec::Role,
 };
 
 /// Call ids that a refusal names.
@@ -48,7 +48,7 @@ pub(super) fn inputs(messages: &Value) -> Result<Vec<InputMessage>, InvalidReque
     }
     history.finish().map_err(|Unanswered { input, call_ids }| {
         let place = top.item(stands[input]);
-        let ids: Vec<&str> = call_ids.iter().take(IDS_TOLD_MAX).map(|id| clip(id, 64)).collect();
+        let ids: Vec<String> = call_ids.iter().take(IDS_TOLD_MAX).map(|id| told(id).to_string()).collect();
         let message = format!(
             "An assistant message with 'tool_calls' must be followed by tool messages responding to each \
              'tool_call_id'. The following tool_call_ids did not have response messages: {}",
@@ -61,7 +61,7 @@ pub(super) fn inputs(messages: &Value) -> Result<Vec<InputMessage>, InvalidReque
 /// What instructions and people say; who of the people it was (`name`) no upstream is told.
 fn said(role: Role, fields: Fields<'_, '_>) -> Result<InputMessage, InvalidRequest> {
     let place = fields.place().field("content");
-    Ok(InputMessage::text(role, text(fields.need("content")?, &place, PARAGRAPHS)?))
+    Ok(InputMessage::text(role, text(fields.need("content")?, &place, LINES)?))
 }
 
 /// An answer, which may say nothing: it called tools, or was cut before its first word.
@@ -119,7 +119,7 @@ fn result(history: &mut History, fields: Fields<'_, '_>) -> Result<(), InvalidRe
     let place = fields.place();
     let call_id = fields.need_text("tool_call_id")?;
     let output = match fields.get("content") {
-        Some(content) => text(content, &place.field("content"), PARAGRAPHS)?,
+        Some(content) => text(content, &place.field("content"), LINES)?,
         None if fields.says("content") => String::new(),
         None => return Err(InvalidRequest::missing(&place.field("content"))),
     };
@@ -132,7 +132,7 @@ fn result(history: &mut History, fields: Fields<'_, '_>) -> Result<(), InvalidRe
                     .to_owned()
             }
             NoCall::Answered => {
-                format!("Invalid parameter: Duplicate value for 'tool_call_id' of '{}'.", clip(call_id, 64))
+                format!("Invalid parameter: Duplicate value for 'tool_call_id' of '{}'.", told(call_id))
             }
         };
         InvalidRequest::at(&place, "invalid_value", message)

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     command::InputMessage,
     id::CallId,
-    openai::{Call, History, InvalidRequest, NoCall, Place},
-    spec::{Role, clip},
+    openai::{Call, History, InvalidRequest, NoCall, Place, told},
+    spec::Role,
 };
 
 /// Where OpenAI says that items do not belong together.
@@ -68,7 +68,7 @@ impl Conversation {
         match self.outputs.first() {
             None => Ok(self.inputs),
             Some(Output { call_id, .. }) => {
-                let id = clip(call_id.as_str(), 64);
+                let id = told(call_id.as_str());
                 Err(refused(format!("No tool call found for function call output with call_id {id}.")))
             }
         }
@@ -129,7 +129,7 @@ impl<'a> Reader<'a> {
             Item::Approval(approval) => self.approvals.push((approval, self.history.len())),
             Item::Aside => {}
             Item::Reference(id) => {
-                return Err(refused(format!("Item with id '{}' not found.", clip(id, 128))));
+                return Err(refused(format!("Item with id '{}' not found.", told(id))));
             }
         }
         Ok(())
@@ -179,7 +179,7 @@ impl<'a> Reader<'a> {
         match self.history.output(call_id, output.clone()) {
             Ok(()) => Ok(()),
             Err(NoCall::Answered) => {
-                let message = format!("Duplicate function call output for call_id {}.", clip(call_id, 64));
+                let message = format!("Duplicate function call output for call_id {}.", told(call_id));
                 Err(InvalidRequest::at(&place.field("call_id"), "invalid_value", message))
             }
             Err(NoCall::Unknown) => {
@@ -198,13 +198,13 @@ impl<'a> Reader<'a> {
             }
             let id = request.parse().ok().filter(|id: &ItemId| id.approval_id().is_some());
             let approval_request_id =
-                id.ok_or_else(|| refused(format!("No approval request found with id '{}'.", clip(request, 128))))?;
+                id.ok_or_else(|| refused(format!("No approval request found with id '{}'.", told(request))))?;
             approvals.push(ApprovalAnswer { approval_request_id, approve, reason: reason.map(str::to_owned) });
             before_approvals = before;
         }
         let inputs = self.history.finish().map_err(|unanswered| {
-            let id = unanswered.call_ids.first().map_or("", |id| clip(id, 64));
-            refused(format!("No tool output found for function call {id}."))
+            let id = unanswered.call_ids.first().map(String::as_str).unwrap_or_default();
+            refused(format!("No tool output found for function call {}.", told(id)))
         })?;
         Ok(Conversation { inputs, approvals, before_approvals, outputs: self.outputs })
     }

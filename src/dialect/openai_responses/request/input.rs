@@ -5,8 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     command::REASON_BYTES_MAX,
     openai::{
-        CALL_NAME_BYTES_MAX, Call, Fields, InvalidRequest, MESSAGES_MAX, PARAGRAPHS, PIECES, Place, arguments, list,
-        text,
+        CALL_NAME_BYTES_MAX, Call, Fields, InvalidRequest, LINES, MESSAGES_MAX, PIECES, Place, arguments, list, text,
     },
     spec::{Role, clip},
 };
@@ -87,7 +86,7 @@ impl<'a> Item<'a> {
             "mcp_call" => mcp_call(fields),
             "function_call_output" => {
                 let call_id = fields.need_text("call_id")?;
-                Ok(Self::Output { call_id, output: text(fields.need("output")?, &place.field("output"), PARAGRAPHS)? })
+                Ok(Self::Output { call_id, output: text(fields.need("output")?, &place.field("output"), LINES)? })
             }
             "mcp_approval_response" => {
                 let request = fields.need_text("approval_request_id")?;
@@ -148,14 +147,14 @@ fn message<'a>(fields: Fields<'a, '_>) -> Result<Item<'a>, InvalidRequest> {
             return Err(InvalidRequest::none_of(&known, &fields.place().field("role"), other));
         }
     };
-    let between = if role == Role::Assistant { PIECES } else { PARAGRAPHS };
+    let between = if role == Role::Assistant { PIECES } else { LINES };
     Ok(Item::Message(role, text(fields.need("content")?, &fields.place().field("content"), between)?))
 }
 
 /// The thought itself where it is told, else its summary.
 fn reasoning<'a>(fields: Fields<'a, '_>) -> Result<Item<'a>, InvalidRequest> {
     let mut thought = String::new();
-    for (name, between) in [("content", PIECES), ("summary", PARAGRAPHS)] {
+    for (name, between) in [("content", PIECES), ("summary", LINES)] {
         let place = fields.place().field(name);
         let Some(value) = fields.get(name).filter(|_| thought.is_empty()) else { continue };
         let parts = list(value, &place, MESSAGES_MAX)?.iter().enumerate();

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    openai::{Fields, InvalidRequest, Place, TOOLS_MAX, list},
-    spec::{ApprovalPolicy, Executor, ToolSpec, clip},
+    openai::{Fields, InvalidRequest, Place, TOOLS_MAX, list, told},
+    spec::{ApprovalPolicy, Executor, ToolSpec},
 };
 
 /// What the server is called as an MCP server.
@@ -62,8 +62,7 @@ impl ServerTools {
                     let tools = Place::Top("tools");
                     let tool = tools.item(self.at);
                     let list = tool.field("allowed_tools");
-                    let why =
-                        format_args!("this server has no tool '{}'; it has: {}", clip(name, 64), known.join(", "));
+                    let why = format_args!("this server has no tool '{}'; it has: {}", told(name), known.join(", "));
                     return Err(InvalidRequest::value(&list.item(at), why));
                 }
                 allowed.iter().map(String::as_str).collect()
