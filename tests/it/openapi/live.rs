@@ -36,6 +36,7 @@ async fn everything_that_is_answered_is_as_documented() {
     scenes::losses_and_limits(&other).await;
     observer.types.borrow_mut().extend(other.types.take());
     scenes::histories(&observer).await;
+    scenes::brought_along(&observer).await;
     chats::answers(&observer).await;
     chats::steered_and_stopped(&observer).await;
     chats::refusals(&observer).await;

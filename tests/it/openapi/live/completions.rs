@@ -109,6 +109,7 @@ pub(super) async fn failures(observer: &Observer) {
         let error = &answer.json()["error"];
         assert_eq!(error["code"], serde_json::to_value(code).unwrap());
         assert_eq!(answer.headers.get("x-should-retry").map(String::as_str), Some("false"));
+        assert!(answer.headers.contains_key("steerage-session"), "{answer:?}");
     }
     assert_eq!(observer.post(API, ask("script/m", "go")).await.json()["choices"][0]["finish_reason"], "content_filter");
     observer.completed(ask("demo/chaos", "error")).await;
@@ -176,9 +177,11 @@ pub(super) async fn refusals(observer: &Observer) {
     ] {
         assert_eq!(observer.get(&path).await.status, status, "{path}");
     }
-    let wrong = observer.client.request("PUT", API, &[], b"").await;
-    observer.check(&json!({"$ref": "#/components/schemas/ApiRefusal"}), &wrong.json());
-    observer.noted(&wrong.json());
+    for (method, path) in [("PUT", API), ("GET", "/v1/nothing")] {
+        let wrong = observer.client.request(method, path, &[], b"").await;
+        observer.check(&json!({"$ref": "#/components/schemas/ApiRefusal"}), &wrong.json());
+        observer.noted(&wrong.json());
+    }
 }
 
 /// A server that can keep nothing.

@@ -10,7 +10,7 @@ use std::{
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
-use super::super::{document, is_of_openai};
+use super::super::document;
 use crate::support::{Client, client::Answer};
 
 pub(super) struct Observer {
@@ -82,9 +82,7 @@ impl Observer {
             let number = header["schema"]["type"] == "integer";
             self.check(&header["schema"], &if number { json!(value.parse::<u64>().unwrap()) } else { json!(value) });
         }
-        if is_of_openai(path) {
-            assert!(answer.headers.contains_key("x-request-id"), "{method} {path}: {answer:?}");
-        }
+        assert!(answer.headers.contains_key("x-request-id"), "{method} {path}: {answer:?}");
         let Some(contents) = response["content"].as_object() else {
             assert!(answer.body.is_empty(), "{method} {path}: {answer:?}");
             return answer;
