@@ -21,6 +21,7 @@ use steerage::{
     dialect::{
         ai_sdk::{Chunks, Options, Turn, wire},
         openai_chat,
+        openai_responses::{self, Responses},
     },
     env::Millis,
     event::{Event, FinishReason, Trigger},
@@ -41,10 +42,16 @@ fn main() {
     row("encode a text delta", encode(events));
     let mut turn = Turn::new(Options::default());
     let tell_turn = |frame: &Frame, chunks: &mut Chunks| turn.push(frame, chunks).expect("our own frame");
-    row("tell a text delta as a chunk of the AI SDK, to SSE", tell(events, tell_turn));
+    row("tell a text delta as a chunk of the AI SDK, to SSE", tell(events, wire::sse, tell_turn));
     let mut completion = openai_chat::Completion::new("a".parse().expect("an id"), Default::default());
     let tell_chat = |frame: &Frame, chunks: &mut Chunks| completion.push(frame, chunks).expect("our own frame");
-    row("tell a text delta as a chunk of Chat Completions, to SSE", tell(events, tell_chat));
+    row("tell a text delta as a chunk of Chat Completions, to SSE", tell(events, wire::sse, tell_chat));
+    let mut responses = Responses::new("a".parse().expect("an id"));
+    let tell_responses = |frame: &Frame, chunks: &mut Chunks| {
+        responses.push(frame, chunks).expect("our own frame");
+    };
+    let what = "tell a text delta as an event of the Responses API, to SSE";
+    row(what, tell(events, openai_responses::wire::sse, tell_responses));
     row("append a frame to the memory store and publish it", append_and_publish(events));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     row("a token through a session, no reader", runtime.block_on(session(tokens)));
@@ -75,7 +82,7 @@ fn encode(count: usize) -> f64 {
 }
 
 /// What a reader of the dialect costs beyond one of the native stream, which is sent the frame as it is.
-fn tell(count: usize, mut fold: impl FnMut(&Frame, &mut Chunks)) -> f64 {
+fn tell(count: usize, frame_it: fn(&str, &mut Vec<u8>), mut fold: impl FnMut(&Frame, &mut Chunks)) -> f64 {
     let mut events = vec![Event::RunStarted {
         run_id: "run_k7q2mx_1".parse().expect("an id"),
         model: "a/b".into(),
@@ -93,7 +100,7 @@ fn tell(count: usize, mut fold: impl FnMut(&Frame, &mut Chunks)) -> f64 {
     let began = Instant::now();
     for frame in head.iter().chain(&deltas) {
         fold(frame, &mut chunks);
-        chunks.iter().for_each(|chunk| wire::sse(chunk, &mut sse));
+        chunks.iter().for_each(|chunk| frame_it(chunk, &mut sse));
         chunks.clear();
         black_box(&sse);
         sse.clear();

@@ -2,13 +2,12 @@
 //!
 //! One stream is one response to its reader, and a run may be several: it is steered, or it waits for a person or for the
 //! client. Which frame belongs to which turn, and every event of a turn, depends on the frames alone and never on how
-//! they were batched: the number of an event is a cursor. The other way, `request` reads
-//! what a client asks for.
-
+//! they were batched: the number of an event is a cursor.
 //!
 //! `responses` folds and splits; `turn` is one response, `output` its items and events, `shown` the calls among
 //! them, `item` and `settings` their JSON; `calls` knows what has no end yet. `items` is the whole log as items, with
-//! what was `brought` along, and `wire` frames events.
+//! what was `brought` along, and `wire` frames events. The other way, `request` reads what
+//! a client asks for.
 
 mod brought;
 mod calls;

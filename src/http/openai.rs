@@ -17,6 +17,7 @@ mod begin;
 mod chain;
 mod chat;
 mod models;
+mod name;
 mod play;
 mod refusal;
 mod respond;

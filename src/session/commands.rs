@@ -177,13 +177,15 @@ impl State {
         out: &mut Out,
     ) -> Decision {
         if self.fold.run.is_none() {
-            if self.fold.hands_over() {
+            if self.fold.hands_over() && when != SteerWhen::NextRun {
                 // What it would start waits for the results of tools: it is said after them.
                 return self.wait(asked, content, when, now, out);
             }
             if !start {
                 return Err(Refused::No(No { content: Some(content), ..Reason::NoActiveRun.into() }));
             }
+            self.abandon_calls(now, out);
+            self.say_steers(now, out);
             self.add_input(None, Role::User, content, Some(asked.id.clone()), now, out);
             self.begin_run(asked, Trigger::Steer, Map::new(), now, out);
             return Ok(());
@@ -321,7 +323,7 @@ impl State {
             self.apply(asked, now, out);
         } else {
             // The run before ended with these calls, and this was the last one without its result.
-            self.start_run(Trigger::ToolResult, Map::new(), now, out);
+            self.start_run(Trigger::ToolResult, result.metadata, now, out);
             self.apply(asked, now, out);
             self.say_steers(now, out);
             self.start_step(now, out);

@@ -61,7 +61,14 @@ pub enum ItemKind {
 }
 
 impl ItemKind {
-    const ALL: [Self; 5] = [Self::Message, Self::Reasoning, Self::FunctionCall, Self::McpCall, Self::ApprovalRequest];
+    const ALL: [Self; 6] = [
+        Self::Message,
+        Self::Reasoning,
+        Self::FunctionCall,
+        Self::FunctionOutput,
+        Self::McpCall,
+        Self::ApprovalRequest,
+    ];
 
     /// What the ids of such items begin with.
     pub fn prefix(self) -> &'static str {
@@ -93,6 +100,14 @@ impl ItemId {
         let (epoch, seq) = approval_id.as_str().strip_prefix("apr_")?.split_once('_')?;
         let event = format!("{epoch}.{seq}").parse().ok()?;
         Some(Self { kind: ItemKind::ApprovalRequest, session, event })
+    }
+
+    /// The session that an item of that name is in, also of one that an event brought along beside others: their names end
+    /// in `.{n}`.
+    pub fn session_of(name: &str) -> Option<SessionId> {
+        let (head, last) = name.rsplit_once('_')?;
+        let first = last.split_once('.').map_or(last, |(seq, _)| seq);
+        format!("{head}_{first}").parse().ok().map(|id: Self| id.session)
     }
 
     /// The request that the item shows, if it shows one.

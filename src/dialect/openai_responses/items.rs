@@ -170,7 +170,11 @@ impl Items {
                 }
                 "response.output_item.done" => {
                     let Done { output_index, item: json } = read(chunk.as_bytes())?;
-                    if json["type"] == "function_call" && json["status"] == "completed" {
+                    if json["type"] == "function_call" {
+                        // Of one that was cut no result can come.
+                        if json["status"] != "completed" {
+                            continue;
+                        }
                         self.owed.extend(json["call_id"].as_str().and_then(|id| id.parse::<CallId>().ok()));
                     }
                     let id: Option<ItemId> = json["id"].as_str().and_then(|id| id.parse().ok());

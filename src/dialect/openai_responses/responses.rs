@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     event::{
-        ApprovalOutcome, FinishReason,
+        ApprovalOutcome, FinishReason, ToolFailure,
         fields::{self, Delta, Piece},
     },
     frame::Frame,
@@ -21,7 +21,8 @@ use crate::{
 /// The responses of one run: the fold of its frames, turn by turn.
 ///
 /// A turn ends with the run; where something is said in the middle of it; and where every call without an end waits for a
-/// person or for the client. The next one begins with what was said, or with what happens then.
+/// person or for the client. The next one begins with what was said, or with what happens then. The end of a run that
+/// waits is one turn, though it ends one call after the other.
 #[derive(Debug)]
 pub struct Responses {
     session: SessionId,
@@ -32,6 +33,8 @@ pub struct Responses {
     run_over: bool,
     /// Whether a model call is open.
     calling: bool,
+    /// Whether the run is being ended: its calls are, one after the other, and the rest of them waits for nobody.
+    closing: bool,
     calls: Calls,
 }
 
@@ -61,6 +64,7 @@ impl Responses {
             turn: None,
             run_over: false,
             calling: false,
+            closing: false,
             calls: Calls::default(),
         }
     }
@@ -193,7 +197,7 @@ impl Responses {
 
     /// Whether no model call is open, and every open tool call waits for a person or for the client.
     fn waits(&self) -> bool {
-        !self.is_over() && !self.calling && self.calls.all_wait()
+        !self.is_over() && !self.calling && !self.closing && self.calls.all_wait()
     }
 
     /// An event of the current turn that is no delta, or a delta that is not written as ours are.
@@ -226,7 +230,7 @@ impl Responses {
             "text.ended" => turn.output.end(Piece::Text, read::<fields::Boundary>(json)?.block),
             "reasoning.ended" => turn.output.end(Piece::Reasoning, read::<fields::Boundary>(json)?.block),
             "step.started" => {
-                (self.calling, turn.has_steps) = (true, true);
+                (self.calling, self.closing, turn.has_steps) = (true, false, true);
             }
             "step.ended" => {
                 self.calling = false;
@@ -280,7 +284,10 @@ impl Responses {
                         resolved.edited_arguments.into_iter().for_each(|edited| call.whole(edited));
                         turn.approve(call, chunks);
                     }
-                    _ => call.state = CallState::Busy,
+                    ApprovalOutcome::Cancelled | ApprovalOutcome::Superseded => {
+                        (call.state, self.closing) = (CallState::Busy, true);
+                    }
+                    ApprovalOutcome::Denied | ApprovalOutcome::TimedOut => call.state = CallState::Busy,
                 }
             }
             "tool.started" => {
@@ -299,8 +306,12 @@ impl Responses {
             }
             _ => {
                 let fields::Failed { call_id, code, message } = read(json)?;
-                if let Some(call) = self.calls.end(&call_id).filter(|call| !call.is_handed_over) {
-                    turn.fail_call(call, code, &message, chunks);
+                match self.calls.end(&call_id) {
+                    Some(call) if call.is_handed_over => {
+                        self.closing |= code == ToolFailure::Interrupted && !self.calling;
+                    }
+                    Some(call) => turn.fail_call(call, code, &message, chunks),
+                    None => {}
                 }
             }
         }

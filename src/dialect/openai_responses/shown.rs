@@ -119,14 +119,11 @@ impl Turn {
         let json = call.mcp_call(&id, "\"\"", &End::None, Status::InProgress);
         let place = self.output.add(id, &json, chunks);
         self.output.tell_of(&place, "response.mcp_call.in_progress", format_args!(""), chunks);
-        let arguments = call.arguments();
-        if arguments != "\"\"" {
-            let rest = format_args!(r#","delta":{arguments}"#);
-            self.output.tell_of(&place, "response.mcp_call_arguments.delta", rest, chunks);
-        }
-        if call.whole.is_some() {
-            let rest = format_args!(r#","arguments":{arguments}"#);
-            self.output.tell_of(&place, "response.mcp_call_arguments.done", rest, chunks);
+        // Arguments that were none are shown as an empty object: the item may be sent back to us.
+        let arguments = call.whole.get_or_insert_with(|| r#""{}""#.to_owned());
+        for (kind, field) in [("delta", "delta"), ("done", "arguments")] {
+            let kind = format!("response.mcp_call_arguments.{kind}");
+            self.output.tell_of(&place, &kind, format_args!(r#","{field}":{arguments}"#), chunks);
         }
         call.item = Some(CallItem { place: place.clone(), head: String::new() });
         place
@@ -141,22 +138,21 @@ impl Turn {
         self.output.done(&place, json, chunks);
     }
 
-    /// A call that the client does not have ends without an output. One that was cut in the middle of its arguments has
-    /// not failed: it never was.
+    /// A call that the client does not have ends without an output. One of the server's that was cut in the middle of its
+    /// arguments is not shown: it never was one.
     pub(super) fn fail_call(&mut self, mut call: Call, code: ToolFailure, message: &str, chunks: &mut Chunks) {
-        if let Some(open) = call.item.as_ref().filter(|open| open.place.id.kind == ItemKind::FunctionCall) {
-            let json = call.function_call(&open.place.id, &call.arguments(), Status::Incomplete);
-            return self.output.done(&open.place, json, chunks);
+        match &call.item {
+            Some(open) if open.place.id.kind == ItemKind::FunctionCall => {
+                let json = call.function_call(&open.place.id, &call.arguments(), Status::Incomplete);
+                return self.output.done(&open.place, json, chunks);
+            }
+            None if call.whole.is_none() && code == ToolFailure::Interrupted => return,
+            _ => {}
         }
-        let was_cut = call.whole.is_none() && code == ToolFailure::Interrupted;
         let place = self.run_call(&mut call, chunks);
-        let (end, status) = if was_cut {
-            (End::None, Status::Incomplete)
-        } else {
-            self.output.tell_of(&place, "response.mcp_call.failed", format_args!(""), chunks);
-            (End::Error(reason(code, message)), Status::Failed)
-        };
-        let json = call.mcp_call(&place.id, &call.arguments(), &end, status);
+        self.output.tell_of(&place, "response.mcp_call.failed", format_args!(""), chunks);
+        let end = End::Error(reason(code, message));
+        let json = call.mcp_call(&place.id, &call.arguments(), &end, Status::Failed);
         self.output.done(&place, json, chunks);
     }
 }

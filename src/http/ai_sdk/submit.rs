@@ -264,7 +264,7 @@ fn command(waiting: &Waiting, call_id: &CallId, answer: ClientAnswer) -> Result<
                 let limit = format!("the output of a tool is at most {COMMAND_BYTES_MAX} bytes");
                 return Err(Problem::new("payload_too_large", limit));
             }
-            Some(Command::ToolResult(ToolResult { command_id: None, call_id, output, error }))
+            Some(Command::ToolResult(ToolResult { command_id: None, call_id, output, error, metadata: Map::new() }))
         }
     })
 }

@@ -8,17 +8,17 @@ use super::{App, Refusal};
 use crate::{
     digest::text_digest,
     event::Event,
-    http::look,
-    id::{EventId, SessionId, SessionKey, Tenant},
+    http::{error::Problem, events::WRITE_BYTES_MAX, look},
+    id::{EventId, Seq, SessionId, SessionKey, Tenant},
     registry::{DEFAULT_MODEL, NewSession, RegistryError},
-    session::{Handle, fold::NewestRun},
+    session::Handle,
     spec::Params,
 };
 
 /// Longest `Idempotency-Key`, in bytes: a UUID with a prefix, and some.
 const KEY_BYTES_MAX: usize = 256;
 /// Rate of the demo provider.
-const RATE: &str = "tokens_per_second";
+pub(super) const RATE: &str = "tokens_per_second";
 /// Where a run says which request began it.
 const NOTE: &str = "idempotency";
 
@@ -49,17 +49,52 @@ impl Key {
 
     /// What the run that it begins says of it.
     pub(super) fn note(&self) -> Map<String, Value> {
-        let note = json!({"request": self.request});
+        let note = json!({"key": self.session, "request": self.request});
         [(NOTE.to_owned(), note)].into_iter().collect()
     }
 
-    /// The newest run of the session, if it says that this request began it.
+    /// The run that this request began there, if one of the first and the newest says so. Refused where another request
+    /// had the key.
     pub(super) async fn run_in(&self, handle: &Handle) -> Result<Option<EventId>, Refusal> {
-        let Some(NewestRun { first, .. }) = handle.newest_run().await? else { return Ok(None) };
-        let Some(Event::RunStarted { metadata, .. }) = look::event_at(handle, first).await? else { return Ok(None) };
-        let ours = metadata.get(NOTE).is_some_and(|note| note["request"] == self.request);
-        Ok(handle.event_id(first).filter(|_| ours))
+        let newest = handle.newest_run().await?.map(|newest| newest.first);
+        for first in [first_run(handle).await?, newest].into_iter().flatten() {
+            let Some(Event::RunStarted { metadata, .. }) = look::event_at(handle, first).await? else { continue };
+            let Some(note) = metadata.get(NOTE).filter(|note| note["key"] == json!(self.session)) else { continue };
+            if note["request"] != self.request {
+                return Err(reused());
+            }
+            return Ok(handle.event_id(first));
+        }
+        Ok(None)
     }
+
+    /// The run that this request began in a session of its own, if it was made before.
+    pub(super) async fn answered(&self, app: &App) -> Result<Option<(Handle, EventId)>, Refusal> {
+        let key = SessionKey { tenant: Tenant::default(), session: self.session() };
+        let Some(handle) = app.find(&key).await? else { return Ok(None) };
+        let run = self.run_in(&handle).await?;
+        Ok(run.map(|run| (handle, run)))
+    }
+}
+
+/// The key was used for something else.
+pub(super) fn reused() -> Refusal {
+    let message = "this Idempotency-Key was used for another request";
+    Refusal::new(StatusCode::BAD_REQUEST, "idempotency_key_reused", message)
+}
+
+/// Where the first run of a session begins.
+async fn first_run(handle: &Handle) -> Result<Option<Seq>, Refusal> {
+    let mut reader = handle.reader(Seq::ZERO);
+    while let Some(frames) = reader.ready(WRITE_BYTES_MAX).await.map_err(Problem::from)? {
+        if frames.is_empty() {
+            break;
+        }
+        if let Some(run) = frames.iter().find(|frame| frame.kind() == "run.started") {
+            return Ok(Some(run.seq()));
+        }
+    }
+    Ok(None)
 }
 
 /// The model's full name, and what is sent to it: what is none of ours goes to its provider as it is.
@@ -87,13 +122,7 @@ pub(super) async fn create(app: &App, session: NewSession, key: Option<Key>) -> 
     match (app.registry.create(Tenant::default(), session).await, key) {
         (Err(RegistryError::Exists), Some(key)) => {
             let handle = app.open(&SessionKey { tenant: Tenant::default(), session: key.session() }).await?;
-            match key.run_in(&handle).await? {
-                Some(_) => Ok(handle),
-                None => {
-                    let message = "this Idempotency-Key was used for another request";
-                    Err(Refusal::new(StatusCode::BAD_REQUEST, "idempotency_key_reused", message))
-                }
-            }
+            key.run_in(&handle).await?.map(|_| handle).ok_or_else(reused)
         }
         (created, _) => Ok(created?),
     }

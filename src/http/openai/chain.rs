@@ -1,6 +1,6 @@
 //! What was said before a response: the items of the chain, items that are only referred to, what a run waits for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,6 +14,10 @@ use crate::{
     session::Handle,
     spec::clip,
 };
+
+/// Items that a request may refer to, in bytes of JSON: a name is short, and said over and over it would stand for
+/// anything. As much as a few requests of the largest size say.
+const REFERRED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// What a response follows.
 pub(super) struct Chain {
@@ -36,10 +40,13 @@ pub(super) async fn before(app: &App, previous: &ResponseId) -> Result<Chain, Re
     };
     let found = turn::find(app, &name).await.map_err(no_such)?;
     let handle = found.handle.clone();
-    let mut items = all(&handle).await?.through(previous).ok_or_else(|| {
+    let all = all(&handle).await?;
+    let Some(mut items) = all.through(previous) else {
+        // One that has not begun is none.
+        all.before(previous).ok_or_else(|| no_such(turn::no_such(&name)))?;
         let message = format!("Previous response with id '{name}' has not ended.");
-        Refusal::invalid("previous_response_in_progress", "previous_response_id", message)
-    })?;
+        return Err(Refusal::invalid("previous_response_in_progress", "previous_response_id", message));
+    };
     let model = look::spec(&handle).await?.model;
     let mut steers = Vec::new();
     for (command_id, content) in waiting_steers(&handle, found.run).await? {
@@ -103,24 +110,33 @@ async fn waiting_steers(handle: &Handle, run: Seq) -> Result<Vec<(CommandId, Str
 
 /// Puts the items that are only referred to in their places.
 pub(super) async fn resolve(app: &App, items: &mut [Value]) -> Result<(), Refusal> {
-    let mut known: HashMap<SessionId, Items> = HashMap::new();
-    for (at, item) in items.iter_mut().enumerate() {
-        if item["type"] != "item_reference" {
-            continue;
+    let no_such = |at: usize, id: &str| {
+        let message = format!("Item with id '{}' not found.", clip(id, 160));
+        Refusal::not_found(&format!("input[{at}].id"), message)
+    };
+    // One session after the other: only one of them is held at a time.
+    let mut referred: BTreeMap<SessionId, Vec<(usize, String)>> = BTreeMap::new();
+    for (at, item) in items.iter().enumerate().filter(|(_, item)| item["type"] == "item_reference") {
+        let id = item["id"].as_str().unwrap_or_default();
+        let session = ItemId::session_of(id).ok_or_else(|| no_such(at, id))?;
+        referred.entry(session).or_default().push((at, id.to_owned()));
+    }
+    let mut bytes = 0;
+    for (session, references) in referred {
+        let nowhere = || no_such(references[0].0, &references[0].1);
+        let key = SessionKey { tenant: Tenant::default(), session };
+        let known = all(&app.find(&key).await?.ok_or_else(nowhere)?).await?;
+        let known: HashMap<&str, &Value> =
+            known.every().filter_map(|item| Some((item["id"].as_str()?, item))).collect();
+        for (at, id) in &references {
+            let item = known.get(id.as_str()).ok_or_else(|| no_such(*at, id))?;
+            bytes += item.to_string().len();
+            if bytes > REFERRED_BYTES_MAX {
+                let limit = format!("the items that are referred to are at most {REFERRED_BYTES_MAX} bytes");
+                return Err(Problem::new("payload_too_large", limit).into());
+            }
+            items[*at] = (*item).clone();
         }
-        let id = item["id"].as_str().unwrap_or_default().to_owned();
-        let no_such = || {
-            let message = format!("Item with id '{}' not found.", clip(&id, 160));
-            Refusal::not_found(&format!("input[{at}].id"), message)
-        };
-        let name: ItemId = id.parse().map_err(|_| no_such())?;
-        if !known.contains_key(&name.session) {
-            let key = SessionKey { tenant: Tenant::default(), session: name.session.clone() };
-            let handle = app.find(&key).await?.ok_or_else(no_such)?;
-            known.insert(name.session.clone(), all(&handle).await?);
-        }
-        let found = known[&name.session].every().find(|item| item["id"] == id);
-        *item = found.cloned().ok_or_else(no_such)?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Chat Completions: a completion is a session of its own with one run.
 
 use axum::{
-    extract::{FromRequest as _, Path, Query, Request, State, rejection::QueryRejection},
+    extract::{FromRequest as _, Query, Request, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
 use serde_json::Value;
@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{
     App, Refusal,
     begin::{self, Key},
+    name::Name,
     play::{self, Resume},
     session_header,
 };
@@ -99,7 +100,7 @@ async fn tell(handle: Handle, options: Options) -> Result<Telling<Completion>, R
 /// `GET /v1/chat/completions/{completion_id}`: what the `POST` would have answered, to one who lost it.
 pub(super) async fn retrieve(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Name(id): Name,
     asked: Result<Query<Resume>, QueryRejection>,
 ) -> Result<Response, Refusal> {
     let resume = play::resume(asked)?;

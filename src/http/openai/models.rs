@@ -1,12 +1,9 @@
 //! The models that can be asked, as OpenAI lists them.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use serde_json::{Map, Value, json};
 
-use super::{App, Refusal};
+use super::{App, Refusal, name::Name};
 use crate::{provider::Model, registry::RegistryError, spec::clip};
 
 fn model(provider: &str, model: &Model) -> Value {
@@ -28,7 +25,7 @@ pub(super) async fn list(State(app): State<App>) -> Json<Value> {
 }
 
 /// `GET /v1/models/{model}`: by its full name, or by its name alone.
-pub(super) async fn retrieve(State(app): State<App>, Path(name): Path<String>) -> Result<Json<Value>, Refusal> {
+pub(super) async fn retrieve(State(app): State<App>, Name(name): Name) -> Result<Json<Value>, Refusal> {
     for (provider, models) in app.registry.models().await {
         let offered = models.unwrap_or_default();
         let is_it = |model: &&Model| {

@@ -39,10 +39,19 @@ pub(super) const CONVERSATION: &str = "conversation";
 
 /// Does what is asked for; gives the response. When this returns, it is stored.
 pub(super) async fn respond(app: &App, mut request: CreateRequest, key: Option<Key>) -> Result<Found, Refusal> {
+    // The same again is answered whatever has become of what it was made of.
+    if let (Some(key), None) = (&key, &request.conversation)
+        && let Some((handle, run)) = key.answered(app).await?
+    {
+        return Ok(Found::first(handle, run));
+    }
     chain::resolve(app, &mut request.items).await?;
     let asked = conversation(news(&request.items))?;
     match request.conversation.clone() {
-        _ if !asked.approvals.is_empty() => go_on(app, asked).await,
+        _ if !asked.approvals.is_empty() => {
+            let previous = request.previous_response_id.map(|previous| previous.session);
+            go_on(app, asked, request.conversation.or(previous)).await
+        }
         Some(session) => say(app, session, request, asked, key).await,
         None => {
             let session = key.as_ref().map(Key::session);
@@ -135,15 +144,21 @@ async fn say(
         return match begin(app, Some(session), request.clone(), key.clone()).await {
             // Somebody else was first.
             Err(refusal) if refusal.code() == "session_exists" => {
-                said(app.open(&session_key).await?, request, asked, key).await
+                said(app, app.open(&session_key).await?, request, asked, key).await
             }
             begun => begun,
         };
     };
-    said(handle, request, asked, key).await
+    said(app, handle, request, asked, key).await
 }
 
-async fn said(handle: Handle, request: CreateRequest, asked: Conversation, key: Option<Key>) -> Result<Found, Refusal> {
+async fn said(
+    app: &App,
+    handle: Handle,
+    request: CreateRequest,
+    asked: Conversation,
+    key: Option<Key>,
+) -> Result<Found, Refusal> {
     // Whoever posts is a reader already: a session that ends when its last one leaves must not end in between.
     let _here = handle.reader(handle.tail());
     if let Some(key) = &key
@@ -151,7 +166,9 @@ async fn said(handle: Handle, request: CreateRequest, asked: Conversation, key: 
     {
         return Ok(Found::first(handle, run));
     }
-    keeps_settings(&look::spec(&handle).await?, &request)?;
+    let spec = look::spec(&handle).await?;
+    keeps_settings(&spec, &request)?;
+    keeps_server_tools(app, &spec, &request)?;
     let content = content(asked.inputs)?;
     let open = turn::waiting(&handle).await?;
     if !open.calls.is_empty() || !asked.outputs.is_empty() {
@@ -164,7 +181,10 @@ async fn said(handle: Handle, request: CreateRequest, asked: Conversation, key: 
     let metadata = run_metadata(request.echo, request.conversation.as_ref(), key.as_ref());
     let command_id = key.as_ref().and_then(|key| key.session().as_str().parse().ok());
     let send = Send { command_id, content, if_running: IfRunning::Reject, metadata, ..Send::default() };
-    let receipt = give(&handle, Command::Send(send)).await?;
+    let receipt = match give(&handle, Command::Send(send)).await {
+        Err(problem) if problem.code == "command_conflict" => return Err(begin::reused()),
+        given => given?,
+    };
     let run = look::run_of(&handle, &receipt).await?;
     turn::at(handle, run, receipt.seq).await
 }
@@ -188,7 +208,47 @@ fn keeps_settings(spec: &SessionSpec, request: &CreateRequest) -> Result<(), Ref
     if !request.tools.iter().all(known) {
         return other("tools", "");
     }
-    Ok(())
+    // Without tools there is nothing to choose.
+    if request.echo.get("tool_choice").is_some_and(|choice| choice == "none") && !spec.tools.is_empty() {
+        return other("tool_choice", "");
+    }
+    let (asked, own) = (&request.params, &spec.params);
+    let differs = [
+        ("temperature", asked.temperature.is_some() && asked.temperature != own.temperature),
+        ("top_p", asked.top_p.is_some() && asked.top_p != own.top_p),
+        ("max_output_tokens", asked.max_tokens.is_some() && asked.max_tokens != own.max_tokens),
+        ("stop", !asked.stop.is_empty() && asked.stop != own.stop),
+        ("seed", asked.seed.is_some() && asked.seed != own.seed),
+    ];
+    if let Some((param, _)) = differs.iter().find(|(_, differs)| *differs) {
+        return other(param, "");
+    }
+    let provider = spec.model.split_once('/').map_or("", |(provider, _)| provider);
+    let is_kept = |name: &str, value: &Value| match name {
+        begin::RATE => value.as_f64() == own.tokens_per_second,
+        _ => own.extra.get(provider).and_then(|extra| extra.get(name)) == Some(value),
+    };
+    match request.extra.iter().find(|(name, value)| !is_kept(name, value)) {
+        None => Ok(()),
+        Some((name, _)) => match name.as_str() {
+            "reasoning_effort" => other("reasoning", ""),
+            "response_format" | "verbosity" => other("text", ""),
+            name => other(name, ""),
+        },
+    }
+}
+
+/// The same of the server's tools: those that it has, and a person is asked for the same ones.
+fn keeps_server_tools(app: &App, spec: &SessionSpec, request: &CreateRequest) -> Result<(), Refusal> {
+    let Some(server_tools) = &request.server_tools else { return Ok(()) };
+    let is_kept = |tool: &ToolSpec| {
+        spec.tools.iter().any(|own| own.name == tool.name && own.needs_approval() == tool.needs_approval())
+    };
+    if server_tools.specs(app.registry.own_tools())?.iter().all(is_kept) {
+        return Ok(());
+    }
+    let message = "this conversation keeps the tools that it began with; begin another one";
+    Err(Refusal::invalid("unsupported_value", "tools", message))
 }
 
 /// What a user says in a conversation that goes on: nobody else says anything there.
@@ -212,10 +272,14 @@ fn all_answered(open: &[(CallId, String)], outputs: &[Output]) -> Result<(), Ref
 }
 
 /// The run that waits for a person goes on, with what else was said. The same answers again are the same response.
-async fn go_on(app: &App, asked: Conversation) -> Result<Found, Refusal> {
+async fn go_on(app: &App, asked: Conversation, within: Option<SessionId>) -> Result<Found, Refusal> {
     let session = &asked.approvals[0].approval_request_id.session;
     if asked.approvals.iter().any(|answer| answer.approval_request_id.session != *session) {
         return Err(Refusal::invalid("invalid_value", "input", "the approval requests are of different conversations"));
+    }
+    if within.is_some_and(|within| within != *session) {
+        let message = format!("the approval request is of the conversation {session}, and is answered there");
+        return Err(Refusal::invalid("invalid_value", "input", message));
     }
     let key = SessionKey { tenant: Tenant::default(), session: session.clone() };
     let no_such = || {
@@ -257,31 +321,61 @@ async fn answer(
             let limit = format!("the output of a function is at most {COMMAND_BYTES_MAX} bytes here");
             return Err(Problem::new("payload_too_large", limit).into());
         }
-        commands.push(Command::ToolResult(ToolResult { command_id: None, call_id, output: Some(output), error: None }));
+        commands.push(Command::ToolResult(ToolResult {
+            command_id: None,
+            call_id,
+            output: Some(output),
+            error: None,
+            metadata: Map::new(),
+        }));
     }
+    let digests: Vec<_> = commands.iter().map(Command::digest).collect();
+    let open = turn::waiting(&handle).await?;
+    let waits = |command: &Command| match command {
+        Command::Approve(Approve { approval_id, .. }) | Command::Deny(Deny { approval_id, .. }) => {
+            open.approvals.iter().any(|(open, _)| open == approval_id)
+        }
+        Command::ToolResult(ToolResult { call_id, .. }) => open.calls.iter().any(|(open, _)| open == call_id),
+        _ => true,
+    };
+    let (mut commands, answered): (Vec<_>, Vec<_>) = commands.into_iter().partition(waits);
+    // What is approved runs while the rest is answered; a refusal is told in the response that goes on.
+    commands.sort_by_key(|command| match command {
+        Command::Approve(_) => 0,
+        Command::Deny(_) => 2,
+        _ => 1,
+    });
+    // What waits for no answer has had one. The same again is well; another is refused before anything is done.
+    let mut receipts = give_all(&handle, answered).await?;
     if let Some(content) = content {
         if content.len() > STEER_BYTES_MAX {
             let limit = format!("what is said with an answer is at most {STEER_BYTES_MAX} bytes");
             return Err(Problem::new("payload_too_large", limit).into());
         }
         // A name of its own, so that the same request again does not say it twice.
-        let named = json!([content, commands.iter().map(Command::digest).collect::<Vec<_>>()]);
+        let named = json!([content, digests]);
         let command_id = format!("with-{}", digest("with", &named)).parse().ok();
         let steer = Steer { command_id, content, when: SteerWhen::NextStep, if_idle: IfIdle::Reject };
         give(&handle, Command::Steer(steer)).await.map_err(not_answered)?;
     }
-    // Side by side: a tool that ends fast must not find the next one still waiting, which would be a response by itself.
-    let mut given = Vec::new();
-    let mut rest = commands.into_iter().peekable();
-    while rest.peek().is_some() {
-        let together = rest.by_ref().take(GIVEN_TOGETHER).map(|command| give(&handle, command));
-        given.extend(join_all(together).await);
-    }
-    let receipts: Result<Vec<Receipt>, Problem> = given.into_iter().collect();
-    let last = receipts.map_err(not_answered)?.into_iter().max_by_key(|receipt| receipt.seq);
+    receipts.extend(give_all(&handle, commands).await?);
+    let last = receipts.into_iter().max_by_key(|receipt| receipt.seq);
     let receipt = last.ok_or_else(|| Problem::new("internal", "nothing was answered"))?;
     let run = look::run_of(&handle, &receipt).await?;
     turn::at(handle, run, receipt.seq).await
+}
+
+/// Gives them side by side: a tool that ends fast must not find the next one still waiting, which would be a response by
+/// itself.
+async fn give_all(handle: &Handle, commands: Vec<Command>) -> Result<Vec<Receipt>, Refusal> {
+    let mut given = Vec::new();
+    let mut rest = commands.into_iter().peekable();
+    while rest.peek().is_some() {
+        let together = rest.by_ref().take(GIVEN_TOGETHER).map(|command| give(handle, command));
+        given.extend(join_all(together).await);
+    }
+    let receipts: Result<Vec<Receipt>, Problem> = given.into_iter().collect();
+    receipts.map_err(not_answered)
 }
 
 /// An answer that nobody waits for is a mistake in the request, whatever is missing.

@@ -3,7 +3,7 @@
 use axum::{
     Json,
     body::Body,
-    extract::{FromRequest as _, Path, Query, Request, State, rejection::QueryRejection},
+    extract::{FromRequest as _, Query, Request, State, rejection::QueryRejection},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -14,6 +14,7 @@ use super::{
     App, Refusal,
     begin::Key,
     chain,
+    name::Name,
     play::{self, Events, Resume},
     respond::respond,
     session_header,
@@ -82,7 +83,7 @@ fn object(session: &SessionId, turn: Turn) -> Response {
 /// `GET /v1/responses/{response_id}`: the response as it is, or its events, from any one on.
 pub(super) async fn retrieve(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Name(id): Name,
     asked: Result<Query<Resume>, QueryRejection>,
 ) -> Result<Response, Refusal> {
     let resume = play::resume(asked)?;
@@ -97,16 +98,16 @@ pub(super) async fn retrieve(
 
 /// `POST /v1/responses/{response_id}/cancel`: when this is answered, nothing of the response follows. A response that has
 /// ended stays as it is; one that waits for an answer is not waited for any longer.
-pub(super) async fn cancel(State(app): State<App>, Path(id): Path<String>) -> Result<Response, Refusal> {
+pub(super) async fn cancel(State(app): State<App>, Name(id): Name) -> Result<Response, Refusal> {
     let work = {
         let app = app.clone();
         async move {
             let found = turn::find(&app, &id).await?;
-            let turn = found.clone().now().await?.ok_or_else(|| no_such(&id))?;
+            found.clone().now().await?.ok_or_else(|| no_such(&id))?;
             let run_id = RunId::of(found.id.run);
             let running = found.handle.newest_run().await?;
             let runs = matches!(&running, Some(NewestRun { run_id: newest, ended_at: None, .. }) if *newest == run_id);
-            if runs && turn.is_newest() {
+            if runs && found.is_current().await? {
                 let reason = Some("cancelled by a client".into());
                 let cancel = Cancel { run_id: Some(run_id), reason, ..Cancel::default() };
                 match give(&found.handle, Command::Cancel(cancel)).await {
@@ -123,7 +124,7 @@ pub(super) async fn cancel(State(app): State<App>, Path(id): Path<String>) -> Re
 
 /// `DELETE /v1/responses/{response_id}`: its session goes, for real, with everything that is in it. A conversation is more
 /// than one response, and is deleted as what it is.
-pub(super) async fn delete(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+pub(super) async fn delete(State(app): State<App>, Name(id): Name) -> Result<Json<Value>, Refusal> {
     let work = {
         let (app, id) = (app.clone(), id.clone());
         async move {
@@ -165,7 +166,7 @@ enum Order {
 /// `GET /v1/responses/{response_id}/input_items`: what it was given, the chain before it included.
 pub(super) async fn input_items(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Name(id): Name,
     asked: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, Refusal> {
     let Query(Page { after, limit, order }) = asked.map_err(|error| {

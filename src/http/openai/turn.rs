@@ -179,6 +179,15 @@ impl Found {
         Ok(Some(turn).filter(Turn::has_begun))
     }
 
+    /// Whether its run has come to no later response, and its session to no later run.
+    pub(super) async fn is_current(&self) -> Result<bool, Refusal> {
+        let newest = self.handle.newest_run().await?;
+        let mut whole = self.clone();
+        whole.id.turn = NO_TURN;
+        Ok(newest.is_some_and(|newest| newest.first == self.run)
+            && whole.up_to(|_, _| false).await?.fold.turn() == self.id.turn)
+    }
+
     /// What is read of the run until `enough`, or up to the newest event.
     async fn up_to(self, enough: impl Fn(&Frame, &Turn) -> bool) -> Result<Turn, Refusal> {
         let mut telling = self.tell(false).await?;

@@ -97,7 +97,13 @@ impl World {
                 let (output, error) =
                     of(&[(Some(json!(1)), None), (Some(Value::Null), None), (None, Some("e".into()))], c);
                 let (command_id, call_id) = (self.command_id(a), self.call(b));
-                self.command(Command::ToolResult(ToolResult { command_id, call_id, output, error }));
+                self.command(Command::ToolResult(ToolResult {
+                    command_id,
+                    call_id,
+                    output,
+                    error,
+                    metadata: Default::default(),
+                }));
             }
             222..228 => {
                 let (command_id, target) = (self.command_id(a), self.command_id(b));

@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use serde_json::json;
 use steerage::{
-    command::{Command, Receipt, Status},
+    command::{Command, Receipt, Status, SteerWhen},
     env::Millis,
     event::{Durability, Event, FailureCode},
     id::{CallId, CommandId, Epoch, EventId, Seq},
     provider::{Delta, Prefill, ProviderError},
     session::conversation::{CallPart, CallState, Message, MessageStatus},
+    session::fold::Pending,
     session::state::{
         BYTES_MAX_LEAST, Effect, Input, Limits, OnCrash, Out, RECOVERIES_MAX, Reply, Stamped, State, Ticket, Upstream,
     },
@@ -410,7 +411,8 @@ impl World {
             assert!(!self.audit.only_waits() || after.tail == before.tail, "what waits goes on without a word");
         }
         let fold = &self.state.fold;
-        assert!(closed || fold.run.is_some() || fold.hands_over() || fold.pending.is_empty(), "what waits goes on");
+        let waits = |pending: &Pending| fold.hands_over() && pending.when != SteerWhen::NextRun;
+        assert!(closed || fold.run.is_some() || fold.pending.iter().all(waits), "what waits goes on");
     }
 
     /// The live fold and the fold of the stored log are the same snapshot.
@@ -429,7 +431,8 @@ impl World {
             self.store();
             self.perform();
         }
-        assert!(self.forgets || self.state.fold.pending.is_empty() || self.state.fold.hands_over());
+        let waits = |pending: &Pending| self.state.fold.hands_over() && pending.when != SteerWhen::NextRun;
+        assert!(self.forgets || self.state.fold.pending.iter().all(waits));
         assert!(!self.upstream_open && self.tools.is_empty() && self.state.fold.open_approvals.is_empty());
         self.compare_snapshots();
         self.step(Input::Delete);

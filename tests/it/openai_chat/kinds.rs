@@ -99,12 +99,14 @@ fn before_its_run_and_after_its_end_nothing_is_shown() {
     assert_eq!(told.completion.object()["choices"][0]["finish_reason"], Value::Null);
     told.start();
     assert_eq!(told.push(text()), [json!({"content": "a"})], "also without its beginning");
+    told.push(json!({"type": "text.started", "block": 7, "message_id": "m"}));
+    assert_eq!(told.push(text()), [json!({"content": "\n\n"}), json!({"content": "a"})]);
     assert_eq!(told.ends("stop").len(), 1);
     assert!(told.completion.is_over());
     assert_eq!((told.push(text()), told.ends("stop"), told.start()), (vec![], vec![], vec![]));
     let object = told.completion.object();
     assert_eq!((&object["created"], &object["model"]), (&json!(1_700_000_000), &json!("p/m")));
-    assert_eq!(object["choices"][0]["message"]["content"], "a");
+    assert_eq!(object["choices"][0]["message"]["content"], "a\n\na");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use steerage::{
         openai_chat::request::ChatRequest,
         openai_responses::request::{CreateRequest, conversation, input},
     },
+    openai::InvalidRequest,
 };
 
 /// The words that a reader looks at, as keys and as values alike.
@@ -138,16 +139,18 @@ fn disturbed(value: &mut Value, random: &mut fastrand::Rng) {
 /// How many of the two readers took it.
 fn judge(body: &Value) -> usize {
     let mut read = 0;
-    if let Ok(request) = ChatRequest::read(body.clone()) {
+    let told = |no: InvalidRequest| assert!(!no.message.contains('\n') && no.message.len() < 2000, "{no}: {body}");
+    let chat = ChatRequest::read(body.clone()).map_err(told);
+    if let Ok(request) = chat {
         assert!(!request.inputs.is_empty(), "{body}");
         assert_eq!(InputMessage::check(&request.inputs), Ok(()), "{body}");
         assert_eq!(request.params.check(std::iter::empty()), Ok(()), "{body}");
         request.tools.iter().for_each(|tool| assert_eq!(tool.check(), Ok(()), "{body}"));
         read += 1;
     }
-    if let Ok(request) = CreateRequest::read(body.clone()) {
+    if let Ok(request) = CreateRequest::read(body.clone()).map_err(told) {
         assert_eq!(input(request.items.clone().into()).as_ref(), Ok(&request.items), "{body}");
-        if let Ok(conversation) = conversation(&request.items) {
+        if let Ok(conversation) = conversation(&request.items).map_err(told) {
             assert_eq!(InputMessage::check(&conversation.inputs), Ok(()), "{body}");
             assert!(conversation.before_approvals <= conversation.inputs.len());
             read += 1;

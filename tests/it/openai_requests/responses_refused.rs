@@ -238,7 +238,11 @@ fn items() {
             "unsupported_value",
         ),
         (json!({"type": "mcp_call", "arguments": "{}"}), "input[1].name", "missing_required_parameter"),
-        (json!({"type": "mcp_call", "name": "g", "arguments": "{"}), "input[1].arguments", "invalid_value"),
+        (
+            json!({"type": "mcp_call", "name": "g", "arguments": "{", "output": ""}),
+            "input[1].arguments",
+            "invalid_value",
+        ),
         (
             json!({"type": "mcp_approval_response", "approve": true}),
             "input[1].approval_request_id",

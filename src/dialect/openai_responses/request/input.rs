@@ -190,8 +190,8 @@ fn mcp_call<'a>(fields: Fields<'a, '_>) -> Result<Item<'a>, InvalidRequest> {
             .filter(|name| !name.is_empty())
             .unwrap_or("unknown"),
         arguments: arguments(fields.get("arguments"), &place.field("arguments")).or_else(|no| {
-            // It has ended, so what it was called with matters little where it cannot be read.
-            if fields.get("error").is_some() { Ok(Map::new().into()) } else { Err(no) }
+            // It has gone wrong, so what it was called with matters little where it cannot be read.
+            if fields.get("output").is_none() { Ok(Map::new().into()) } else { Err(no) }
         })?,
     };
     call.check(&place.field("id"), &place.field("name"))?;

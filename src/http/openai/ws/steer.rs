@@ -116,13 +116,18 @@ impl Steers {
             return Err(failed("invalid_input", message));
         }
         let content = content(body["input"].clone())?;
+        if !body["previous_response_id"].is_string() {
+            return Err(failed("invalid_input", "previous_response_id is the name of a response"));
+        }
         let not_found = || failed("response_not_found", "there is no such response");
         let found = turn::find(app, previous).await.map_err(|_| not_found())?;
         let now = found.clone().now().await.map_err(|refusal| failed("response_not_active", refusal.message()))?;
         let turn = now.ok_or_else(not_found)?;
         let waiting = turn.waiting();
         let waits = turn.has_ended() && !waiting.is_empty();
-        if !turn.is_newest() || (turn.has_ended() && !waits) {
+        let is_current =
+            found.is_current().await.map_err(|refusal| failed("response_not_active", refusal.message()))?;
+        if !is_current || (turn.has_ended() && !waits) {
             return Err(failed("response_already_completed", "the response has ended"));
         }
         let steer = Steer { command_id: None, content, when: SteerWhen::Now, if_idle: IfIdle::Reject };
