@@ -124,6 +124,9 @@ pub(super) async fn tools(observer: &Observer) {
         observer.responded(answer.clone()).await;
         observer.response(answer).await;
         observer.denied(API, json!({"input": decision(&asked, !approve)}), 400, "already_resolved").await;
+        let mut said = decision(&asked, approve);
+        said.as_array_mut().unwrap().push(json!({"role": "user", "content": "hurry"}));
+        observer.denied(API, json!({"input": said}), 400, "no_active_run").await;
     }
     let late = observer.response(with(ask("demo/tools", "the weather in Oslo"), server_tool("always"))).await;
     let session = late["conversation"]["id"].as_str().unwrap();
@@ -133,9 +136,6 @@ pub(super) async fn tools(observer: &Observer) {
     observer.denied(API, json!({"conversation": session, "input": output}), 400, "not_a_client_tool").await;
     observer.finish(session).await;
     observer.denied(API, json!({"input": decision(&late, true)}), 400, "stale").await;
-    let mut said = decision(&late, true);
-    said.as_array_mut().unwrap().push(json!({"role": "user", "content": "hurry"}));
-    observer.denied(API, json!({"input": said}), 400, "no_active_run").await;
 }
 
 /// Runs of one session.
