@@ -155,13 +155,26 @@ impl State {
     }
 
     fn on_cancel(&mut self, asked: &Asked, cancel: Cancel, now: Millis, out: &mut Out) -> Decision {
-        let Some(running) = self.run_id() else { return Err(Reason::NoActiveRun.into()) };
+        let Some(running) = self.run_id() else { return self.cancel_handed_over(asked, &cancel, now, out) };
         if cancel.run_id.is_some_and(|wanted| wanted != running) {
             let message = Some(format!("the running run is {running}"));
             return Err(Refused::No(No { reason: Reason::RunMismatch, message, content: None }));
         }
         let reason = cancel.reason.unwrap_or_else(|| "cancelled by a client".into());
         self.cancel_run(Some(asked.id.clone()), cancel.mode, reason, now, out);
+        self.apply(asked, now, out);
+        self.start_next(now, out);
+        Ok(())
+    }
+
+    /// Nothing runs. Where the run before ended with calls, nobody waits for their results any longer, nor do steers.
+    fn cancel_handed_over(&mut self, asked: &Asked, cancel: &Cancel, now: Millis, out: &mut Out) -> Decision {
+        let last = self.fold.last_run.as_ref().map(|run| &run.run_id);
+        if !self.fold.hands_over() || cancel.run_id.as_ref().is_some_and(|wanted| Some(wanted) != last) {
+            return Err(Reason::NoActiveRun.into());
+        }
+        self.abandon_calls(now, out);
+        self.return_steers(WithdrawReason::RunCancelled, now, out);
         self.apply(asked, now, out);
         self.start_next(now, out);
         Ok(())

@@ -440,10 +440,14 @@ impl State {
         self.cut_step(finish_reason, now, out);
         self.close_calls(approvals, now, out);
         self.tool_ends_at.clear();
+        self.return_steers(withdrawn, now, out);
+    }
+
+    /// The steers that will no longer reach the run they speak to come back.
+    pub(super) fn return_steers(&mut self, reason: WithdrawReason, now: Millis, out: &mut Out) {
         let returned: Vec<_> = self.fold.pending.iter().filter(|pending| pending.is_steer()).cloned().collect();
-        for pending in returned {
-            let (command_id, kind, content) = (pending.command_id, pending.kind, pending.content);
-            self.emit(Event::CommandWithdrawn { command_id, kind, reason: withdrawn, content }, now, out);
+        for Pending { command_id, kind, content, .. } in returned {
+            self.emit(Event::CommandWithdrawn { command_id, kind, reason, content }, now, out);
         }
     }
 

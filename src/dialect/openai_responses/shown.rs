@@ -65,7 +65,8 @@ impl Turn {
     /// The client has a whole call: all of its arguments have been told.
     fn end_function_call(&mut self, call: &mut Call, place: &Place, chunks: &mut Chunks) {
         let arguments = call.arguments();
-        let rest = format_args!(r#","arguments":{arguments}"#);
+        // Older SDKs declare the name.
+        let rest = format_args!(r#","name":{},"arguments":{arguments}"#, item::literal(&call.name));
         self.output.tell_of(place, "response.function_call_arguments.done", rest, chunks);
         let json = call.function_call(&place.id, &arguments, Status::Completed);
         self.output.done(place, json, chunks);

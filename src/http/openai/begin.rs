@@ -84,7 +84,7 @@ pub(super) fn reused() -> Refusal {
 }
 
 /// Where the first run of a session begins.
-async fn first_run(handle: &Handle) -> Result<Option<Seq>, Refusal> {
+pub(super) async fn first_run(handle: &Handle) -> Result<Option<Seq>, Refusal> {
     let mut reader = handle.reader(Seq::ZERO);
     while let Some(frames) = reader.ready(WRITE_BYTES_MAX).await.map_err(Problem::from)? {
         if frames.is_empty() {

@@ -1,6 +1,6 @@
 //! What was said before a response: the items of the chain, items that are only referred to, what a run waits for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -15,9 +15,11 @@ use crate::{
     spec::clip,
 };
 
-/// Items that a request may refer to, in bytes of JSON: a name is short, and said over and over it would stand for
-/// anything. As much as a few requests of the largest size say.
-const REFERRED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of the items that a request brings in by a name, of a chain or of single items: a quarter of what a session holds
+/// by default. A name is short, and said over and over it would stand for anything.
+const NAMED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Conversations whose items one request may refer to: each is read whole.
+const REFERRED_SESSIONS_MAX: usize = 16;
 
 /// What a response follows.
 pub(super) struct Chain {
@@ -47,6 +49,7 @@ pub(super) async fn before(app: &App, previous: &ResponseId) -> Result<Chain, Re
         let message = format!("Previous response with id '{name}' has not ended.");
         return Err(Refusal::invalid("previous_response_in_progress", "previous_response_id", message));
     };
+    fits(items.iter().map(|item| item.to_string().len()).sum())?;
     let model = look::spec(&handle).await?.model;
     let mut steers = Vec::new();
     for (command_id, content) in waiting_steers(&handle, found.run).await? {
@@ -108,6 +111,24 @@ async fn waiting_steers(handle: &Handle, run: Seq) -> Result<Vec<(CommandId, Str
     Ok(steers.map(|pending| (pending.command_id, pending.content)).collect())
 }
 
+/// Whether so much can be brought in by names.
+fn fits(bytes: usize) -> Result<(), Refusal> {
+    match bytes <= NAMED_BYTES_MAX {
+        true => Ok(()),
+        false => {
+            let message = format!("what a response follows or refers to is at most {NAMED_BYTES_MAX} bytes of items");
+            Err(Refusal::invalid("context_length_exceeded", "input", message))
+        }
+    }
+}
+
+/// Leaves out what is there already: some clients refer to an item twice, or to one of the chain that they name.
+pub(super) fn without_repetitions(chain: &[Value], items: Vec<Value>) -> Vec<Value> {
+    let ours = |item: &Value| item["id"].as_str().filter(|id| ItemId::session_of(id).is_some()).map(str::to_owned);
+    let mut known: HashSet<String> = chain.iter().filter_map(ours).collect();
+    items.into_iter().filter(|item| ours(item).is_none_or(|id| known.insert(id))).collect()
+}
+
 /// Puts the items that are only referred to in their places.
 pub(super) async fn resolve(app: &App, items: &mut [Value]) -> Result<(), Refusal> {
     let no_such = |at: usize, id: &str| {
@@ -121,6 +142,10 @@ pub(super) async fn resolve(app: &App, items: &mut [Value]) -> Result<(), Refusa
         let session = ItemId::session_of(id).ok_or_else(|| no_such(at, id))?;
         referred.entry(session).or_default().push((at, id.to_owned()));
     }
+    if referred.len() > REFERRED_SESSIONS_MAX {
+        let limit = format!("the items of at most {REFERRED_SESSIONS_MAX} conversations can be referred to at once");
+        return Err(Refusal::invalid("invalid_value", "input", limit));
+    }
     let mut bytes = 0;
     for (session, references) in referred {
         let nowhere = || no_such(references[0].0, &references[0].1);
@@ -131,10 +156,7 @@ pub(super) async fn resolve(app: &App, items: &mut [Value]) -> Result<(), Refusa
         for (at, id) in &references {
             let item = known.get(id.as_str()).ok_or_else(|| no_such(*at, id))?;
             bytes += item.to_string().len();
-            if bytes > REFERRED_BYTES_MAX {
-                let limit = format!("the items that are referred to are at most {REFERRED_BYTES_MAX} bytes");
-                return Err(Problem::new("payload_too_large", limit).into());
-            }
+            fits(bytes)?;
             items[*at] = (*item).clone();
         }
     }

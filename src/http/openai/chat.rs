@@ -86,9 +86,11 @@ async fn begin(app: &App, asked: ChatRequest, key: Option<Key>) -> Result<(Telli
 
 /// The completion that a session is, from its start.
 async fn tell(handle: Handle, options: Options) -> Result<Telling<Completion>, Refusal> {
-    let run = handle.newest_run().await?;
+    // Its first events are stored when its task answers. Whoever controls the session may have begun other runs since.
+    let _stored = handle.newest_run().await?;
+    let run = begin::first_run(&handle).await?;
     let run = run.ok_or_else(|| Refusal::not_found("completion_id", "there is no such completion"))?;
-    let reader = handle.reader(Seq(run.first.0.saturating_sub(1)));
+    let reader = handle.reader(Seq(run.0.saturating_sub(1)));
     let mut teller = Completion::new(handle.key().session.clone(), options);
     let mut chunks = Chunks::new();
     if let Some(created) = look::frame_at(&handle, Seq(1)).await.map_err(crate::http::error::Problem::from)? {
@@ -120,7 +122,8 @@ async fn answer(app: &App, telling: Telling<Completion>, stream: bool, skip: usi
             (named, stream_headers(), play::sse_body(telling.pieces(app, skip), play::Events::Chat)).into_response()
         );
     }
-    let completion = telling.finish(app).await.ok_or_else(|| play::lost().of_session(&session))?;
+    let completion =
+        telling.finish(app).await.ok_or_else(|| play::lost(&openai_chat::id_of(&session)).of_session(&session))?;
     match completion.failure() {
         Some(failure) => Err(Refusal::failed(&failure.code, &failure.message).of_session(&session)),
         None => Ok((named, axum::Json(completion.object())).into_response()),

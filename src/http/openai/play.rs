@@ -81,8 +81,8 @@ pub(super) fn sse_body(pieces: impl Stream<Item = Piece> + Send + 'static, event
     }))
 }
 
-/// An answer that was waited for cannot be waited for any longer.
-pub(super) fn lost() -> Refusal {
-    let message = "the server stops before the answer is whole; it is kept, and can be retrieved by its id";
+/// The answer of that id was waited for, and cannot be waited for any longer.
+pub(super) fn lost(id: &str) -> Refusal {
+    let message = format!("the server stops before the answer is whole; it is kept, and can be retrieved as {id}");
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).for_good()
 }

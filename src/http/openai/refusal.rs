@@ -54,7 +54,8 @@ impl Refusal {
         let status = match code {
             "upstream_overloaded" => StatusCode::TOO_MANY_REQUESTS,
             "server_shutdown" => StatusCode::SERVICE_UNAVAILABLE,
-            "cancelled" => StatusCode::BAD_REQUEST,
+            // The upstream's word on the request: its parameters, or its length.
+            "cancelled" | "upstream_rejected" => StatusCode::BAD_REQUEST,
             code if code.starts_with("upstream_") => StatusCode::BAD_GATEWAY,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };

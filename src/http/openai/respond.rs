@@ -1,6 +1,8 @@
 //! What a create asks for becomes a run: in a session of its own, in a conversation that there is, or as the next turn of
 //! a run that waited for an answer.
 
+use std::collections::HashSet;
+
 use futures_util::future::join_all;
 use serde_json::{Map, Value, json};
 
@@ -12,8 +14,8 @@ use super::{
 };
 use crate::{
     command::{
-        Approve, COMMAND_BYTES_MAX, Command, Deny, IfIdle, IfRunning, InputMessage, Receipt, STEER_BYTES_MAX, Send,
-        Steer, SteerWhen, ToolResult,
+        Approve, Command, Deny, IfIdle, IfRunning, InputMessage, Receipt, STEER_BYTES_MAX, Send, Steer, SteerWhen,
+        ToolResult,
     },
     dialect::openai_responses::{
         ItemId,
@@ -48,17 +50,25 @@ pub(super) async fn respond(app: &App, mut request: CreateRequest, key: Option<K
     chain::resolve(app, &mut request.items).await?;
     let asked = conversation(news(&request.items))?;
     match request.conversation.clone() {
-        _ if !asked.approvals.is_empty() => {
-            let previous = request.previous_response_id.map(|previous| previous.session);
-            go_on(app, asked, request.conversation.or(previous)).await
+        within if !asked.approvals.is_empty() => {
+            let previous = request.previous_response_id.as_ref().map(|previous| previous.session.clone());
+            let says_more = !asked.inputs.is_empty();
+            match go_on(app, asked, within.clone().or(previous)).await {
+                // A client that keeps the history sends the answer again with what is said next, also where the run that
+                // had asked was stopped.
+                Err(refusal) if says_more && within.is_none() && ANSWERED_BEFORE.contains(&refusal.code()) => {
+                    begin(app, key.as_ref().map(Key::session), request, key).await
+                }
+                gone_on => gone_on,
+            }
         }
         Some(session) => say(app, session, request, asked, key).await,
-        None => {
-            let session = key.as_ref().map(Key::session);
-            begin(app, session, request, key).await
-        }
+        None => begin(app, key.as_ref().map(Key::session), request, key).await,
     }
 }
+
+/// Refusals of an answer that nobody waits for any more.
+const ANSWERED_BEFORE: [&str; 3] = ["already_resolved", "stale", "no_active_run"];
 
 /// The items that are said for the first time: a client that keeps the history itself sends all of it, and what follows
 /// the last answer in it is new.
@@ -85,7 +95,8 @@ async fn begin(
     };
     let model = request.model.or_else(|| chain.as_ref().map(|chain| chain.model.clone()));
     let mut items = chain.as_mut().map(|chain| std::mem::take(&mut chain.items)).unwrap_or_default();
-    items.extend(request.items);
+    let new = chain::without_repetitions(&items, request.items);
+    items.extend(new);
     let inputs = conversation(&items)?.alone()?;
     if inputs.is_empty() {
         return Err(Refusal::invalid("missing_required_parameter", "input", "Missing required parameter: 'input'."));
@@ -171,14 +182,14 @@ async fn said(
     keeps_server_tools(app, &spec, &request)?;
     let content = content(asked.inputs)?;
     let open = turn::waiting(&handle).await?;
+    let metadata = run_metadata(request.echo, request.conversation.as_ref(), key.as_ref());
     if !open.calls.is_empty() || !asked.outputs.is_empty() {
         all_answered(&open.calls, &asked.outputs)?;
-        return answer(handle, content, asked.outputs, Vec::new()).await;
+        return answer(handle, content, asked.outputs, Vec::new(), &metadata).await;
     }
     let Some(content) = content else {
         return Err(Refusal::invalid("missing_required_parameter", "input", "Missing required parameter: 'input'."));
     };
-    let metadata = run_metadata(request.echo, request.conversation.as_ref(), key.as_ref());
     let command_id = key.as_ref().and_then(|key| key.session().as_str().parse().ok());
     let send = Send { command_id, content, if_running: IfRunning::Reject, metadata, ..Send::default() };
     let receipt = match give(&handle, Command::Send(send)).await {
@@ -292,7 +303,7 @@ async fn go_on(app: &App, asked: Conversation, within: Option<SessionId>) -> Res
     let handle = app.find(&key).await?.ok_or_else(no_such)?;
     let _here = handle.reader(handle.tail());
     let content = content(asked.inputs)?;
-    answer(handle, content, asked.outputs, asked.approvals).await
+    answer(handle, content, asked.outputs, asked.approvals, &Map::new()).await
 }
 
 /// Gives the answers to what a run waits for, and before them what is said with them: the model hears it together.
@@ -301,6 +312,7 @@ async fn answer(
     content: Option<String>,
     outputs: Vec<Output>,
     approvals: Vec<ApprovalAnswer>,
+    metadata: &Map<String, Value>,
 ) -> Result<Found, Refusal> {
     let mut commands: Vec<Command> = Vec::new();
     for ApprovalAnswer { approval_request_id, approve, reason } in approvals {
@@ -316,19 +328,15 @@ async fn answer(
         });
     }
     for Output { call_id, output } in outputs {
-        let length = output.as_str().map_or_else(|| output.to_string().len(), str::len);
-        if length > COMMAND_BYTES_MAX {
-            let limit = format!("the output of a function is at most {COMMAND_BYTES_MAX} bytes here");
-            return Err(Problem::new("payload_too_large", limit).into());
-        }
         commands.push(Command::ToolResult(ToolResult {
             command_id: None,
             call_id,
             output: Some(output),
             error: None,
-            metadata: Map::new(),
+            metadata: metadata.clone(),
         }));
     }
+    each_once(&commands)?;
     let digests: Vec<_> = commands.iter().map(Command::digest).collect();
     let open = turn::waiting(&handle).await?;
     let waits = |command: &Command| match command {
@@ -363,6 +371,22 @@ async fn answer(
     let receipt = last.ok_or_else(|| Problem::new("internal", "nothing was answered"))?;
     let run = look::run_of(&handle, &receipt).await?;
     turn::at(handle, run, receipt.seq).await
+}
+
+/// Whether each request and each call is answered once.
+fn each_once(commands: &[Command]) -> Result<(), Refusal> {
+    let mut answered = HashSet::new();
+    let is_new = |command: &Command| match command {
+        Command::Approve(Approve { approval_id, .. }) | Command::Deny(Deny { approval_id, .. }) => {
+            answered.insert(approval_id.to_string())
+        }
+        Command::ToolResult(ToolResult { call_id, .. }) => answered.insert(call_id.to_string()),
+        _ => true,
+    };
+    match commands.iter().all(is_new) {
+        true => Ok(()),
+        false => Err(Refusal::invalid("invalid_value", "input", "each request and each call is answered once")),
+    }
 }
 
 /// Gives them side by side: a tool that ends fast must not find the next one still waiting, which would be a response by

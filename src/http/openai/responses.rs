@@ -50,9 +50,9 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Result<R
         (found, true, _) => stream(&app, found, 0).await,
         (found, false, true) => object_of(found).await,
         (found, false, false) => {
-            let session = found.id.session.clone();
+            let (session, id) = (found.id.session.clone(), found.id.to_string());
             let turn = found.tell(false).await?.finish(&app).await;
-            let turn = turn.ok_or_else(|| play::lost().of_session(&session))?;
+            let turn = turn.ok_or_else(|| play::lost(&id).of_session(&session))?;
             match turn.failure() {
                 Some(failure) => Err(Refusal::of_failure(failure).of_session(&session)),
                 None => Ok(object(&session, turn)),
@@ -97,7 +97,8 @@ pub(super) async fn retrieve(
 }
 
 /// `POST /v1/responses/{response_id}/cancel`: when this is answered, nothing of the response follows. A response that has
-/// ended stays as it is; one that waits for an answer is not waited for any longer.
+/// ended stays as it is; one that waits for an answer is not waited for any longer, and what it was steered into is stopped:
+/// it is the same run.
 pub(super) async fn cancel(State(app): State<App>, Name(id): Name) -> Result<Response, Refusal> {
     let work = {
         let app = app.clone();
@@ -106,8 +107,13 @@ pub(super) async fn cancel(State(app): State<App>, Name(id): Name) -> Result<Res
             found.clone().now().await?.ok_or_else(|| no_such(&id))?;
             let run_id = RunId::of(found.id.run);
             let running = found.handle.newest_run().await?;
-            let runs = matches!(&running, Some(NewestRun { run_id: newest, ended_at: None, .. }) if *newest == run_id);
-            if runs && found.is_current().await? {
+            // Of one that has ended, calls may still wait for their results.
+            let goes_on = match running.filter(|newest| newest.run_id == run_id) {
+                None => false,
+                Some(NewestRun { ended_at: None, .. }) => true,
+                Some(_) => !turn::waiting(&found.handle).await?.is_empty(),
+            };
+            if goes_on && found.current().await?.is_some() {
                 let reason = Some("cancelled by a client".into());
                 let cancel = Cancel { run_id: Some(run_id), reason, ..Cancel::default() };
                 match give(&found.handle, Command::Cancel(cancel)).await {

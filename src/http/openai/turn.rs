@@ -179,13 +179,33 @@ impl Found {
         Ok(Some(turn).filter(Turn::has_begun))
     }
 
-    /// Whether its run has come to no later response, and its session to no later run.
-    pub(super) async fn is_current(&self) -> Result<bool, Refusal> {
+    /// The response that this one has come to: itself, or what it was steered into. `None` where its run has come to a
+    /// later one in another way, or its session to a later run.
+    pub(super) async fn current(&self) -> Result<Option<Self>, Refusal> {
         let newest = self.handle.newest_run().await?;
+        if newest.is_none_or(|newest| newest.first != self.run) {
+            return Ok(None);
+        }
         let mut whole = self.clone();
         whole.id.turn = NO_TURN;
-        Ok(newest.is_some_and(|newest| newest.first == self.run)
-            && whole.up_to(|_, _| false).await?.fold.turn() == self.id.turn)
+        let Telling { mut reader, teller: Turn { mut fold, .. }, mut chunks, .. } = whole.tell(false).await?;
+        let mut turn = self.id.turn;
+        while let Some(frames) = reader.ready(WRITE_BYTES_MAX).await.map_err(Problem::from)? {
+            if frames.is_empty() {
+                break;
+            }
+            for frame in frames {
+                let (before, had_ended) = (fold.turn(), fold.is_over());
+                fold.push(&frame, &mut chunks).map_err(look::unreadable)?;
+                chunks.clear();
+                // A steer ends a turn and begins the next in one.
+                if fold.turn() > before && before == turn && !had_ended {
+                    turn = fold.turn();
+                }
+            }
+        }
+        let id = ResponseId { turn, ..self.id.clone() };
+        Ok((fold.turn() == turn).then(|| Self { id, ..self.clone() }))
     }
 
     /// What is read of the run until `enough`, or up to the newest event.

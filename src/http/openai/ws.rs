@@ -41,13 +41,15 @@ use crate::{
 mod lane;
 mod steer;
 
-use lane::{Lane, Said};
+use lane::{Entrance, Lane, Said, Waiting};
 use steer::Steers;
 
 /// Lanes of one socket that are at work: as many as OpenAI has.
 const LANES_MAX: usize = 32;
 /// Creates that wait in one lane; more are refused.
 const WAITING_MAX: usize = 16;
+/// Bytes of all creates that wait on one socket: two of the largest.
+const WAITING_BYTES_MAX: usize = 2 * CREATE_BYTES_MAX;
 /// Longest name of a lane, in bytes.
 const STREAM_ID_BYTES_MAX: usize = 256;
 /// Messages for the writing side that it has not taken yet.
@@ -58,8 +60,11 @@ enum Told {
     /// Messages, as they are.
     Messages(Vec<String>),
     /// A lane is opened.
-    Lane(Pin<Box<dyn Stream<Item = Said> + Send>>),
+    Lane(Saying),
 }
+
+/// What a lane says, as it comes.
+type Saying = Pin<Box<dyn Stream<Item = Said> + Send>>;
 
 /// The handler. A plain request is told what to do.
 pub(in crate::http) async fn upgrade(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
@@ -92,7 +97,8 @@ async fn read(
     gate: &Mutex<()>,
     tell: mpsc::Sender<Told>,
 ) -> Ending {
-    let mut lanes: HashMap<Option<String>, lane::Entrance> = HashMap::new();
+    let mut lanes: HashMap<Option<String>, Entrance> = HashMap::new();
+    let waiting = Waiting::default();
     let (mut mistakes, mut counted_since) = (0, Instant::now());
     loop {
         let text = match heard(next(&mut stream).await) {
@@ -109,23 +115,21 @@ async fn read(
                 room.send(Told::Messages(steers.steer(app, body).await));
                 continue;
             }
-            Ok(ClientEvent::Create(request)) => match lanes.get(&lane_id) {
-                Some(lane) => match lane.creates.try_send(*request) {
-                    Ok(()) => continue,
-                    Err(_) => too_many(&format!("{WAITING_MAX} responses wait in this lane already")),
-                },
-                None => {
-                    if lanes.len() >= LANES_MAX {
-                        lanes.retain(|_, lane| !lane.is_idle());
-                    }
-                    if lanes.len() < LANES_MAX {
-                        let lane = Lane::new(app.clone(), lane_id.clone(), steers.clone());
-                        let (entrance, said) = lane.open(*request);
-                        lanes.insert(lane_id, entrance);
-                        room.send(Told::Lane(said.boxed()));
+            Ok(ClientEvent::Create(_)) if !waiting.has_room(text.len()) => {
+                too_many(&format!("{WAITING_BYTES_MAX} bytes of creates wait on this socket already"))
+            }
+            Ok(ClientEvent::Create(_)) => match lane(app, &mut lanes, &lane_id, steers, &waiting) {
+                None => too_many(&format!("a socket has at most {LANES_MAX} lanes at work")),
+                Some((lane, said)) => {
+                    let taken = lane.take(text);
+                    if let Some(said) = said {
+                        room.send(Told::Lane(said));
                         continue;
                     }
-                    too_many(&format!("a socket has at most {LANES_MAX} lanes at work"))
+                    if taken {
+                        continue;
+                    }
+                    too_many(&format!("{WAITING_MAX} responses wait in this lane already"))
                 }
             },
             Err(refusal) => {
@@ -141,6 +145,28 @@ async fn read(
         };
         room.send(Told::Messages(vec![error_event(&refusal, lane_id.as_deref())]));
     }
+}
+
+/// The lane of that name, and what it says where it is opened now. `None` when all of them are at work.
+fn lane<'a>(
+    app: &App,
+    lanes: &'a mut HashMap<Option<String>, Entrance>,
+    id: &Option<String>,
+    steers: &Steers,
+    waiting: &Waiting,
+) -> Option<(&'a Entrance, Option<Saying>)> {
+    if !lanes.contains_key(id) {
+        if lanes.len() >= LANES_MAX {
+            lanes.retain(|_, lane| !lane.is_idle());
+        }
+        if lanes.len() >= LANES_MAX {
+            return None;
+        }
+        let lane = Lane::new(app.clone(), id.clone(), steers.clone(), waiting.clone());
+        let (entrance, said) = lane.open();
+        return Some((lanes.entry(id.clone()).or_insert(entrance), Some(said.boxed())));
+    }
+    Some((&lanes[id], None))
 }
 
 fn too_many(message: &str) -> Refusal {

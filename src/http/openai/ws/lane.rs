@@ -2,20 +2,19 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use async_stream::stream;
+use axum::extract::ws::Utf8Bytes;
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
 
-use super::{App, WAITING_MAX, error_event, steer::Steers};
-use crate::{
-    dialect::openai_responses::request::CreateRequest,
-    http::{
-        openai::{respond::respond, turn::Found},
-        tell::Piece,
-    },
+use super::{App, ClientEvent, Refusal, WAITING_BYTES_MAX, WAITING_MAX, client_event, error_event, steer::Steers};
+use crate::http::{
+    error::Problem,
+    openai::{respond::respond, turn::Found},
+    tell::Piece,
 };
 
 /// What a lane has to say.
@@ -32,15 +31,39 @@ pub(super) struct Lane {
     id: Option<String>,
     steers: Steers,
     at_work: Arc<AtomicBool>,
+    waiting: Waiting,
+}
+
+/// What waits in the lanes of a socket: creates as they came, which are much smaller than what is read of them.
+#[derive(Clone, Default)]
+pub(super) struct Waiting(Arc<AtomicUsize>);
+
+impl Waiting {
+    /// Whether there is room for so many bytes more.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.0.load(Ordering::Relaxed) + bytes <= WAITING_BYTES_MAX
+    }
 }
 
 /// Where a lane takes creates.
 pub(super) struct Entrance {
-    pub(super) creates: mpsc::Sender<CreateRequest>,
+    creates: mpsc::Sender<Utf8Bytes>,
     at_work: Arc<AtomicBool>,
+    waiting: Waiting,
 }
 
 impl Entrance {
+    /// Takes one more. `false` when too many wait.
+    pub(super) fn take(&self, create: Utf8Bytes) -> bool {
+        let bytes = create.len();
+        self.waiting.0.fetch_add(bytes, Ordering::Relaxed);
+        let taken = self.creates.try_send(create).is_ok();
+        if !taken {
+            self.waiting.0.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        taken
+    }
+
     /// Whether nothing is done in it, and nothing waits.
     pub(super) fn is_idle(&self) -> bool {
         !self.at_work.load(Ordering::Relaxed) && self.creates.capacity() == WAITING_MAX
@@ -48,23 +71,24 @@ impl Entrance {
 }
 
 impl Lane {
-    pub(super) fn new(app: App, id: Option<String>, steers: Steers) -> Self {
-        Self { app, id, steers, at_work: Arc::default() }
+    pub(super) fn new(app: App, id: Option<String>, steers: Steers, waiting: Waiting) -> Self {
+        Self { app, id, steers, at_work: Arc::default(), waiting }
     }
 
-    /// Opens it with its first create: where it takes more, and what it says.
-    pub(super) fn open(self, first: CreateRequest) -> (Entrance, impl Stream<Item = Said> + Send + 'static) {
+    /// Opens it: where it takes creates, and what it says.
+    pub(super) fn open(self) -> (Entrance, impl Stream<Item = Said> + Send + 'static) {
         let (creates, asked) = mpsc::channel(WAITING_MAX);
-        let _has_room = creates.try_send(first);
-        (Entrance { creates, at_work: self.at_work.clone() }, self.run(asked))
+        let (at_work, waiting) = (self.at_work.clone(), self.waiting.clone());
+        (Entrance { creates, at_work, waiting }, self.run(asked))
     }
 
     /// Does what is asked for, one after the other.
-    fn run(self, mut asked: mpsc::Receiver<CreateRequest>) -> impl Stream<Item = Said> + Send + 'static {
+    fn run(self, mut asked: mpsc::Receiver<Utf8Bytes>) -> impl Stream<Item = Said> + Send + 'static {
         stream! {
-            while let Some(request) = asked.recv().await {
+            while let Some(create) = asked.recv().await {
                 self.at_work.store(true, Ordering::Relaxed);
-                match self.create(request).await {
+                self.waiting.0.fetch_sub(create.len(), Ordering::Relaxed);
+                match self.create(create).await {
                     Err(refusal) => yield Said::Message(error_event(&refusal, self.id.as_deref())),
                     Ok(found) => {
                         self.steers.begin(&found.id, self.id.as_deref());
@@ -88,8 +112,14 @@ impl Lane {
         }
     }
 
-    async fn create(&self, request: CreateRequest) -> Result<Found, super::Refusal> {
+    async fn create(&self, create: Utf8Bytes) -> Result<Found, Refusal> {
         let app = self.app.clone();
-        self.app.whole(async move { respond(&app, request, None).await }).await
+        let work = async move {
+            match client_event(create.as_bytes(), &mut None)? {
+                ClientEvent::Create(request) => respond(&app, *request, None).await,
+                ClientEvent::Steer(_) => Err(Problem::new("internal", "a steer waits for nothing").into()),
+            }
+        };
+        self.app.whole(work).await
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use super::App;
+use super::{App, Refusal};
 use crate::{
     command::{Command, IfIdle, STEER_BYTES_MAX, Status, Steer, SteerWhen},
     dialect::openai_responses::{ItemId, ResponseId, Waiting, request},
@@ -121,14 +121,16 @@ impl Steers {
         }
         let not_found = || failed("response_not_found", "there is no such response");
         let found = turn::find(app, previous).await.map_err(|_| not_found())?;
-        let now = found.clone().now().await.map_err(|refusal| failed("response_not_active", refusal.message()))?;
-        let turn = now.ok_or_else(not_found)?;
+        let unreadable = |refusal: Refusal| failed("response_not_active", refusal.message());
+        found.clone().now().await.map_err(unreadable)?.ok_or_else(not_found)?;
+        let has_ended = || failed("response_already_completed", "the response has ended");
+        // Whoever steers twice in a row names a response that the first one has ended.
+        let current = found.current().await.map_err(unreadable)?.ok_or_else(has_ended)?;
+        let turn = current.now().await.map_err(unreadable)?.ok_or_else(has_ended)?;
         let waiting = turn.waiting();
         let waits = turn.has_ended() && !waiting.is_empty();
-        let is_current =
-            found.is_current().await.map_err(|refusal| failed("response_not_active", refusal.message()))?;
-        if !is_current || (turn.has_ended() && !waits) {
-            return Err(failed("response_already_completed", "the response has ended"));
+        if turn.has_ended() && !waits {
+            return Err(has_ended());
         }
         let steer = Steer { command_id: None, content, when: SteerWhen::Now, if_idle: IfIdle::Reject };
         let given = give(&found.handle, Command::Steer(steer)).await;
