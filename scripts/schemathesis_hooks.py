@@ -2,14 +2,19 @@
 
 Only requests that are meant to be valid are changed, and only where the document says in words what is asked for: a
 model that exists, a tool that the server has, names that are not used twice, an input that ends with a user's words,
-messages that have names and no files, a chunk that there is.
+messages that have names and no files, a chunk that there is, calls that have their results.
 So the check that valid requests are accepted stays as strict as it is. Requests that are meant to be invalid are sent
 as they are.
 """
 
+import itertools
+
 import schemathesis
 
 MODELS = ["demo/assistant", "demo/echo", "demo/story", "demo/tools", "demo/reasoning", "demo/chaos", "echo"]
+# Those that ask nobody, so that a request which waits for the whole answer has it.
+UNASKING = ["demo/echo", "demo/story", "demo/reasoning", "echo"]
+FRESH = itertools.count()
 SAMPLING = {"temperature", "top_p", "max_tokens", "stop", "seed", "tokens_per_second"}
 
 
@@ -30,6 +35,18 @@ def before_call(context, case, kwargs):
     elif operation == "resumeChat" and case.query and "startIndex" in case.query:
         # A stream of which everything is left out is silent until its run ends.
         case.query["startIndex"] = min(int(case.query["startIndex"]), 0)
+    elif operation == "createCompletion" and isinstance(case.body, dict):
+        case.body = completion(integers(case.body))
+        keyed(case)
+    elif operation == "createResponse" and isinstance(case.body, dict):
+        case.body = response(integers(case.body))
+        keyed(case)
+    elif operation in ("retrieveCompletion", "retrieveResponse") and case.query and "starting_after" in case.query:
+        # As above.
+        case.query["starting_after"] = min(int(case.query["starting_after"]), 0)
+    elif operation == "listInputItems" and case.query:
+        # The name of an item that is there.
+        case.query.pop("after", None)
     elif operation == "readEvents" and case.query:
         # `wait_s` and `limit` are for pages, and a page is asked for with a header that a document cannot describe.
         if "wait_s" in case.query or "limit" in case.query:
@@ -100,4 +117,70 @@ def options(body):
             if tool.get("executor") == "builtin":
                 tool["executor"] = "client" if tool["name"] != "get_weather" else "builtin"
         body["tools"] = list(tools.values())
+    return body
+
+
+def keyed(case):
+    """A key is for one request."""
+    if "Idempotency-Key" in (case.headers or {}):
+        case.headers["Idempotency-Key"] = f"key-{next(FRESH)}"
+
+
+def completion(body):
+    """A body of OpenAI's Chat Completions: calls of one answer are followed by their results, and no others are."""
+    messages = []
+    for message in body.get("messages", []):
+        if message["role"] == "tool":
+            continue
+        calls = message.get("tool_calls") or []
+        for call in calls:
+            call["id"] = f"call_{next(FRESH)}"
+            call["function"]["arguments"] = "{}"
+        messages.append(message)
+        messages.extend({"role": "tool", "tool_call_id": call["id"], "content": "done"} for call in calls)
+    body["messages"] = messages or [{"role": "user", "content": "go on"}]
+    if body.get("max_tokens") is not None:
+        body.pop("max_completion_tokens", None)
+    return wishes(body)
+
+
+def response(body):
+    """A body of the Responses API: a beginning, of items that need no others."""
+    body.pop("previous_response_id", None)
+    if body.get("conversation") is not None:
+        name = f"conversation-{next(FRESH)}"
+        body["conversation"] = {"id": name} if isinstance(body["conversation"], dict) else name
+    if isinstance(body.get("input"), list):
+        alone = (None, "message", "reasoning", "mcp_approval_request", "mcp_list_tools")
+        said = [item for item in body["input"] if item.get("type") in alone]
+        for item in said:
+            # Read where there is no content, so it must be what it is.
+            item.pop("summary", None)
+        body["input"] = [*said, {"role": "user", "content": "go on"}]
+    elif not body.get("input"):
+        body["input"] = "go on"
+    if body.get("background"):
+        body["store"] = True
+    return wishes(body)
+
+
+def wishes(body):
+    """What both formats ask for beside what is said."""
+    body["model"] = UNASKING[len(body.get("model") or "") % len(UNASKING)]
+    body["tokens_per_second"] = 100_000
+    tools, servers = {}, []
+    for tool in body.get("tools") or []:
+        if tool["type"] == "mcp":
+            tool.pop("allowed_tools", None)
+            servers = [tool]
+        else:
+            function = tool.get("function", tool)
+            # Any object, but it must be a JSON Schema.
+            function["parameters"] = {"type": "object", "default": function.get("parameters") or {}}
+            tools[function["name"]] = tool
+    if "tools" in body:
+        body["tools"] = [*tools.values(), *servers]
+    # A choice is among the tools that there are.
+    if body.get("tool_choice") not in ("auto", "none"):
+        body.pop("tool_choice", None)
     return body

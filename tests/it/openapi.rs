@@ -64,22 +64,35 @@ fn the_document_is_of_this_version_and_every_reference_leads_somewhere() {
         assert!(schemas.contains_key(*name), "{name} is used and not described");
     }
     // What a socket carries is described to people: OpenAPI has no place for it.
-    let of_sockets = ["SocketMessage", "ChatSocketRequest", "ChatSocketMessage"];
+    let of_sockets =
+        ["SocketMessage", "ChatSocketRequest", "ChatSocketMessage", "ResponseSocketRequest", "ResponseSocketMessage"];
     for name in schemas.keys().filter(|name| !of_sockets.contains(&name.as_str())) {
         assert!(named.contains(name.as_str()), "{name} is described and not used");
     }
 }
 
-/// Paths and methods as `src/http.rs` lists them: its one screen of routes is the source.
+/// Paths and methods as `src/http.rs` and `src/http/openai.rs` list them: these screens of routes are the source.
 fn routes() -> BTreeMap<String, BTreeSet<String>> {
-    let source = include_str!("../../src/http.rs");
-    let routes = source.split(".route(\"").skip(1).map(|rest| {
+    let sources = [include_str!("../../src/http.rs"), include_str!("../../src/http/openai.rs")];
+    let routes = sources.iter().flat_map(|source| source.split(".route(\"").skip(1)).map(|rest| {
         let (path, rest) = rest.split_once('"').expect("a path");
         let handlers = rest.lines().next().unwrap_or_default();
         let has = |method: &&str| handlers.contains(&format!("{method}("));
-        (path.to_owned(), METHODS.into_iter().filter(has).map(str::to_owned).collect())
+        // A name with slashes is still one name.
+        (path.replace("{*", "{"), METHODS.into_iter().filter(has).map(str::to_owned).collect())
     });
     routes.collect()
+}
+
+/// Whether a door answers in OpenAI's envelope.
+fn is_of_openai(path: &str) -> bool {
+    ["/v1/chat/", "/v1/responses", "/v1/models"].iter().any(|prefix| path.starts_with(prefix))
+}
+
+/// A path with names of nothing in it.
+fn filled(path: &str) -> String {
+    let fill = |part: &str| if part.starts_with('{') { "nobody".to_owned() } else { part.to_owned() };
+    path.split('/').map(fill).collect::<Vec<_>>().join("/")
 }
 
 #[test]
@@ -98,12 +111,15 @@ async fn a_method_is_allowed_when_it_is_documented() {
     let document = document();
     for (path, item) in document["paths"].as_object().expect("paths") {
         for method in METHODS {
-            let path = path.replace("{session_id}", "nobody").replace("{id}", "nobody");
+            let path = filled(path);
             let answer = client.request(&method.to_uppercase(), &path, &[], b"").await;
             let allowed = answer.status != 405;
             assert_eq!(allowed, item.get(method).is_some(), "{method} {path} answered {}", answer.status);
             if !allowed {
-                assert_eq!(answer.code(), "method_not_allowed");
+                match is_of_openai(&path) {
+                    true => assert_eq!(answer.json()["error"]["code"], "method_not_allowed"),
+                    false => assert_eq!(answer.code(), "method_not_allowed"),
+                }
                 assert!(answer.headers.contains_key("allow"), "{method} {path}: 405 without Allow (RFC 9110, 15.5.6)");
             }
         }
@@ -122,6 +138,10 @@ fn the_codes_are_those_of_the_code_each_under_its_status() {
     for (method, path, operation) in operations(&document) {
         for (status, response) in operation["responses"].as_object().expect("responses") {
             let problem = &response["content"]["application/problem+json"]["schema"];
+            if is_of_openai(&path) {
+                refusals_of_openai(&format!("{method} {path}"), status, response, &known);
+                continue;
+            }
             if problem.is_null() {
                 let plain = response["content"]["text/plain"].is_object() && path.starts_with("/v1/ai-sdk/");
                 let is_problem = status.as_str() >= "400" && path != "/readyz";
@@ -140,4 +160,23 @@ fn the_codes_are_those_of_the_code_each_under_its_status() {
         }
     }
     assert_eq!(given, listed, "a code that no door gives");
+}
+
+/// These answer 400 where others answer 409 and 422, which the SDKs would try again, and 404 for a model.
+fn refusals_of_openai(door: &str, status: &str, response: &Value, known: &BTreeMap<&str, u16>) {
+    let schema = &response["content"]["application/json"]["schema"];
+    if status < "400" {
+        return;
+    }
+    assert!(response["headers"]["X-Request-Id"].is_object(), "{door}: {status}");
+    assert_eq!(schema["$ref"], "#/components/schemas/ApiRefusal", "{door}: {status}");
+    for code in strings(&schema["properties"]["error"]["properties"]["code"]["enum"]) {
+        let of_problem = known.get(code.as_str()).map(|status| match status {
+            409 | 422 => "400".to_owned(),
+            // In a body, and not in the path.
+            404 if code.starts_with("unknown_") => "400".to_owned(),
+            status => status.to_string(),
+        });
+        assert!(of_problem.is_none_or(|known| known == status), "{door}: {code} under {status}");
+    }
 }

@@ -1,8 +1,12 @@
 //! What the server really answers, held against the document: every event, snapshot, receipt, problem, page, notice and
 //! message. Its schemas allow no field that they do not name, so an undocumented one fails here.
 
+mod api;
 mod chats;
+mod completions;
 mod contract;
+mod lanes;
+mod responses;
 mod scenes;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -12,7 +16,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use self::contract::Observer;
-use super::{document, operations, strings};
+use super::{document, is_of_openai, operations, strings};
 use crate::support::{Breakable, TestServer};
 
 /// Codes that these scenes do not bring about: limits, races and defects, each with a test of its own or none.
@@ -32,6 +36,7 @@ async fn everything_that_is_answered_is_as_documented() {
     scenes::losses_and_limits(&other).await;
     observer.types.borrow_mut().extend(other.types.take());
     scenes::histories(&observer).await;
+    scenes::brought_along(&observer).await;
     chats::answers(&observer).await;
     chats::steered_and_stopped(&observer).await;
     chats::refusals(&observer).await;
@@ -152,6 +157,8 @@ async fn what_the_doors_take_is_what_the_document_says() {
     let server = TestServer::start();
     let observer = Observer::new(server.client());
     let session = observer.create(json!({})).await;
+    let response = observer.post("/v1/responses", json!({"input": "one", "model": "demo/echo"})).await.json();
+    let response = response["id"].as_str().expect("a name").to_owned();
     let named = |detail: &str| {
         let (_, list) = detail.split_once("expected ").unwrap_or_else(|| panic!("{detail}"));
         list.split('`').skip(1).step_by(2).map(str::to_owned).collect::<BTreeSet<_>>()
@@ -167,10 +174,12 @@ async fn what_the_doors_take_is_what_the_document_says() {
         if queries.is_empty() {
             continue;
         }
-        if path.starts_with("/v1/ai-sdk/") {
+        if path.starts_with("/v1/ai-sdk/") || is_of_openai(&path) {
             // They pass over what is the application's own; so what they know is seen where it is wrong.
+            let path = path.replace("{id}", &session).replace("{completion_id}", "chatcmpl-x");
+            let path = path.replace("{response_id}", &response);
             for query in queries {
-                let path = format!("{}?{query}=wrong", path.replace("{id}", &session));
+                let path = format!("{path}?{query}=wrong");
                 let answer = observer.client.request(&method.to_uppercase(), &path, &[], b"").await;
                 assert_eq!(observer.answered(&method.to_uppercase(), &path, answer).status, 400, "{path}");
             }

@@ -15,7 +15,7 @@ use steerage::{
         ToolFailure, Trigger, WithdrawReason,
     },
     log::CursorLost,
-    registry,
+    openai, registry,
     session::{
         conversation::{CallState, MessageStatus},
         view::SessionState,
@@ -97,6 +97,11 @@ fn every_word_is_in_the_document_and_the_other_way_round() {
     for name in ["Part", "Notice", "UiMessageChunk", "ChatSocketRequest", "ChatSocketMessage"] {
         kinds(schemas, name);
     }
+    for name in ["ResponseEvent", "OutputItem", "ResponseSocketRequest", "ResponseSocketNews"] {
+        kinds(schemas, name);
+    }
+    let refusals = strings(&schemas["ApiErrorCode"]["enum"]);
+    assert!(refusals.is_superset(&variants::<FailureCode>()), "a run that failed is told by its code");
     assert_eq!(inline("ChatSubmission", "trigger"), variants::<chat::Trigger>());
 }
 
@@ -151,6 +156,10 @@ fn every_field_that_is_taken_is_described_and_the_other_way_round() {
     }
     let said = json!({"message_id": "x", "role": "user"});
     assert_eq!(described(&schemas["HistoryMessage"]), fields::<command::Said>(said));
+    let message = json!({"role": "user"});
+    assert_eq!(described(&schemas["InputMessage"]), fields::<command::InputMessage>(message));
+    let call = json!({"call_id": "x", "name": "x", "arguments": {}, "output": 1});
+    assert_eq!(described(&schemas["InputCall"]), fields::<command::InputCall>(call));
     assert_eq!(described(&schemas["ToolSpec"]), fields::<ToolSpec>(json!({"name": "x"})));
     assert_eq!(described(&schemas["OnDisconnect"]), fields::<OnDisconnect>(json!({"cancel_after_s": 1})));
 }
@@ -162,6 +171,13 @@ fn the_limits_are_those_of_the_code() {
     assert_eq!(schemas["Cancel"]["properties"]["reason"]["maxLength"], command::REASON_BYTES_MAX);
     assert_eq!(schemas["Deny"]["properties"]["message"]["maxLength"], command::REASON_BYTES_MAX);
     assert_eq!(schemas["CreateSession"]["properties"]["tools"]["maxItems"], registry::TOOLS_MAX);
+    for (name, field) in [("CreateCompletion", "messages"), ("CreateCompletion", "tools"), ("CreateResponse", "tools")]
+    {
+        let max = if field == "tools" { openai::TOOLS_MAX } else { openai::MESSAGES_MAX };
+        assert_eq!(schemas[name]["properties"][field]["maxItems"], max, "{name}.{field}");
+    }
+    assert_eq!(schemas["CreateResponse"]["properties"]["input"]["oneOf"][1]["maxItems"], openai::MESSAGES_MAX);
+    assert_eq!(schemas["InputApproval"]["properties"]["reason"]["maxLength"], command::REASON_BYTES_MAX);
     let retention = &schemas["CreateSession"]["properties"]["retention_s"];
     assert_eq!(retention["maximum"], registry::RETENTION_MAX_S);
     assert_eq!(retention["default"], registry::RETENTION_DEFAULT_S);

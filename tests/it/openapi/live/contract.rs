@@ -22,17 +22,19 @@ pub(super) struct Observer {
     pub(super) codes: RefCell<BTreeSet<String>>,
     /// Types of the chunks that were streamed, and of the messages of the chat's socket.
     pub(super) chunks: RefCell<BTreeSet<String>>,
+    /// What OpenAI's doors have shown: each kind of thing with its name.
+    pub(super) api: RefCell<BTreeSet<String>>,
     validators: RefCell<BTreeMap<String, Rc<Validator>>>,
 }
 
 impl Observer {
     pub(super) fn new(client: Client) -> Self {
-        let (types, codes, chunks, validators) = Default::default();
-        Self { client, document: document(), types, codes, chunks, validators }
+        let (types, codes, chunks, api, validators) = Default::default();
+        Self { client, document: document(), types, codes, chunks, api, validators }
     }
 
     /// Fails unless `value` is what `schema` says; references lead into the document.
-    fn check(&self, schema: &Value, value: &Value) {
+    pub(super) fn check(&self, schema: &Value, value: &Value) {
         let compile = || {
             let mut schema = schema.clone();
             schema["components"] = self.document["components"].clone();
@@ -80,6 +82,7 @@ impl Observer {
             let number = header["schema"]["type"] == "integer";
             self.check(&header["schema"], &if number { json!(value.parse::<u64>().unwrap()) } else { json!(value) });
         }
+        assert!(answer.headers.contains_key("x-request-id"), "{method} {path}: {answer:?}");
         let Some(contents) = response["content"].as_object() else {
             assert!(answer.body.is_empty(), "{method} {path}: {answer:?}");
             return answer;
@@ -94,6 +97,7 @@ impl Observer {
                 assert_eq!(body["status"], answer.status);
                 self.codes.borrow_mut().insert(answer.code());
             }
+            self.noted(&body);
         }
         if media == "text/plain" {
             self.check(schema, &json!(String::from_utf8_lossy(&answer.body)));

@@ -124,6 +124,36 @@ pub(super) async fn client_tools(observer: &Observer) {
     observer.command(session, json!({"type": "tool_result", "call_id": call, "output": 1}), "not_a_client_tool").await;
 }
 
+/// Answers that are brought along with their calls, and a tool whose calls end the run.
+pub(super) async fn brought_along(observer: &Observer) {
+    let calls = json!([
+        {"call_id": "c1", "name": "get_weather", "arguments": {"city": "Oslo"}, "output": {"temperature_c": 3}},
+        {"call_id": "c2", "name": "get_weather", "arguments": {}, "error": "no city"},
+    ]);
+    let input = json!([
+        {"role": "user", "content": "the weather?"},
+        {"role": "assistant", "reasoning": "In Oslo, surely.", "calls": calls},
+    ]);
+    let session = &observer.create(json!({"model": "demo/echo", "input": input})).await;
+    observer.finish(session).await;
+    let send = json!({"type": "send", "content": "and then?", "if_running": "reject", "metadata": {"page": 7}});
+    observer.command(session, send, "applied").await;
+    observer.finish(session).await;
+
+    let tool = json!({"name": "get_weather", "ends_run": true});
+    let session = &observer.create(json!({"model": "demo/tools", "input": "in Oslo?", "tools": [tool]})).await;
+    observer.finish(session).await;
+    let ended = observer.get(&format!("/v1/sessions/{session}")).await.json();
+    assert_eq!(ended["last_run"]["finish_reason"], "tool_calls");
+    let call = &ended["messages"][1]["content"].as_array().unwrap().last().unwrap()["call_id"];
+    let result = json!({"type": "tool_result", "call_id": call, "output": {"temperature_c": 3}});
+    observer.command(session, result, "applied").await;
+    observer.finish(session).await;
+    let log = observer.page(&format!("/v1/sessions/{session}/events")).await;
+    let triggers = log["events"].as_array().unwrap().iter().filter_map(|event| event["trigger"].as_str());
+    assert_eq!(triggers.collect::<Vec<_>>(), ["send", "tool_result"]);
+}
+
 /// A client that goes back, and one that believes something else.
 pub(super) async fn histories(observer: &Observer) {
     let session = &observer.create(json!({"model": "demo/echo", "params": {"tokens_per_second": 100_000}})).await;
@@ -237,7 +267,7 @@ pub(super) async fn mistakes(observer: &Observer) {
         let answer = observer.client.request("GET", path, &[("accept", "image/png")], b"").await;
         assert_eq!(observer.answered("GET", path, answer).code(), "not_acceptable");
     }
-    for (method, path) in [("PUT", control.as_str()), ("GET", "/v1/nothing")] {
+    for (method, path) in [("PUT", control.as_str()), ("GET", "/nothing")] {
         let code = observer.client.request(method, path, &[], b"").await.code();
         observer.codes.borrow_mut().insert(code);
     }
