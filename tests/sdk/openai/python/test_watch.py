@@ -26,16 +26,12 @@ def native_sse(server, session):
 
 
 def native_socket(server, session):
-    text = ""
+    events = []
     with connect(f"{server.url.replace('http', 'ws')}/v1/sessions/{session}/ws?from=start", max_size=None) as socket:
         for message in socket:
-            message = json.loads(message)
-            event = message.get("event", message)
-            kind = event.get("type") if isinstance(event, dict) else event
-            if kind == "text.delta":
-                text += (event if isinstance(event, dict) else message)["text"]
-            if kind == "run.completed":
-                return text
+            events.append(json.loads(message))
+            if events[-1]["type"] == "run.completed":
+                return text_of(events)
     raise AssertionError("the socket ended before the run")
 
 
