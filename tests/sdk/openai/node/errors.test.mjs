@@ -45,7 +45,7 @@ play('errors', {}, scene => {
     for (const call of [
       () => client.responses.retrieve('resp_nobody_aaaaaa_1'), () => client.responses.cancel('resp_nobody_aaaaaa_1'),
       () => client.responses.retrieve('resp_nobody_aaaaaa_1', { stream: true }), () => client.chat.completions.retrieve('chatcmpl-nobody'),
-      () => client.get('/nothing/of/the/kind'),
+      () => client.embeddings.create({ model: 'mock/x', input: 'x' }), () => client.get('/nothing/of/the/kind'),
     ]) await refusal(call(), sdk.NotFoundError);
     for (const ask of Object.values(doors)) {
       const error = await refusal(ask(stage, 'x', { model: 'nobody/nothing' }), sdk.NotFoundError);

@@ -1,5 +1,6 @@
 // The WebSocket of the SDK: create, steer, lanes, and what goes wrong.
 import assert from 'node:assert/strict';
+import { WebSocket } from 'ws';
 import { judged, terminal } from './harness/judge.mjs';
 import { play, ResponsesWS, until, version } from './harness/stage.mjs';
 import { few, words } from './harness/upstream.mjs';
@@ -109,6 +110,7 @@ play('socket', {}, scene => {
     const session = new ResponsesWebSocketSession(ws, { maxLanes: 4, maxBufferedEvents: 9_000, maxBufferedBytes: 1 << 25 });
     stage.later(() => { session.close(); ws.close(); });
     const lanes = ['left', 'right'].map(name => [name, session.lane(name)]);
+    await until(() => ws.socket.readyState === WebSocket.OPEN, 'the socket opens');
     for (const [name, lane] of lanes) lane.create({ model: 'mock/x', input: `slow 20 ${name} ${stage.name}` });
     for (const [name, lane] of lanes) {
       assert.equal((await lane.finalResponse()).output_text, `${words(20)}to the end of ${name} ${stage.name}.`);

@@ -55,7 +55,7 @@ def test_it_is_found_at_every_event(client, name):
     whole = list(begin(client, f"tokens 60 {name}", stream=True))
     fold = judge.events(whole)
     wires = [event.to_dict(mode="json") for event in whole]
-    assert len(whole) > 65
+    assert len(whole) > 40
     assert [e.to_dict(mode="json") for e in client.responses.retrieve(fold.id, stream=True)] == wires
     for n in range(len(whole)):
         rest = client.responses.retrieve(fold.id, stream=True, starting_after=n)
@@ -133,8 +133,10 @@ def test_cut_while_it_runs(server, proxy, name):
         except Exception as error:  # noqa: BLE001
             assert is_broken(error), error
         assert 0 < len(seen) < 50
+        tries = 0
         while seen[-1]["type"] not in judge.TERMINAL:
-            proxy.limit(1777)
+            tries += 1
+            proxy.limit(1777 + 400 * (tries % 7))
             try:
                 stream = far.responses.retrieve(
                     seen[0]["response"]["id"], stream=True, starting_after=seen[-1]["sequence_number"])
@@ -142,7 +144,6 @@ def test_cut_while_it_runs(server, proxy, name):
                     seen.append(event.to_dict(mode="json"))
             except Exception as error:  # noqa: BLE001
                 assert is_broken(error), error
-    # The terminal event is longer than a try: it came in a try of its own, when there was nothing before it.
     assert judge.events(seen).text == f"{words(60)}to the end of {name}."
 
 
@@ -190,7 +191,9 @@ def test_cancel_is_seen_by_who_watches(client, upstream, name):
 
 def test_cancel_without_background(client, upstream, name):
     stream = client.responses.create(model="up/x", input=f"hold {name}", stream=True)
-    seen = [next(stream) for _ in range(6)]
+    seen = []
+    while not seen or seen[-1].type != "response.content_part.added":
+        seen.append(next(stream))
     cancelled = client.responses.cancel(seen[0].response.id)
     assert cancelled.status == "cancelled"
     assert upstream.about(name)[0].closed.wait(2)

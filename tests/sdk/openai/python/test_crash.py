@@ -114,17 +114,17 @@ def test_a_chat_that_was_killed_is_had_again(mortal, near):
 def test_a_stream_that_is_cut_does_not_look_whole(mortal, near, name):
     """Who reads without knowing how to resume is not deceived."""
     stream = near.responses.create(model="up/x", input=f"hold {name}", stream=True)
-    seen = take(stream, 10)
+    seen = take(stream, 5)
     mortal.kill()
     with pytest.raises(Exception):
         for event in stream:
             seen.append(event.to_dict(mode="json"))
     assert seen[-1]["type"] not in judge.TERMINAL
     mortal.again()
-    with pytest.raises(openai.APIError):
+    with pytest.raises(Exception):
         stream = near.chat.completions.create(model="up/x", messages=[{"role": "user", "content": f"hold {name}"}], stream=True)
         for n, _ in enumerate(stream):
-            if n == 4:
+            if n == 1:
                 mortal.process.kill()
     mortal.process.wait()
 

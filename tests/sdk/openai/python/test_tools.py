@@ -140,10 +140,10 @@ def test_a_chain_goes_on_after_its_tools(client, upstream, name):
 
 def test_outputs_may_be_parts(client, name):
     first = client.responses.create(model="up/x", input=f'call lookup {{"q":"{name}"}}', tools=TOOLS)
-    output = [{"type": "input_text", "text": "part one, "}, {"type": "input_text", "text": "part two"}]
+    output = [{"type": "input_text", "text": "part one,"}, {"type": "input_text", "text": "part two"}]
     second = client.responses.create(model="up/x", previous_response_id=first.id, tools=TOOLS, input=[
         {"type": "function_call_output", "call_id": first.output[0].call_id, "output": output}])
-    assert second.output_text == "The tools gave part one, part two."
+    assert second.output_text == "The tools gave part one,\npart two."
 
 
 def test_outputs_and_a_message(client, upstream, name):

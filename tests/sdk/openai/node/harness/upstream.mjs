@@ -134,7 +134,7 @@ class Answer {
         await this.say(`${words(Number(number))}to the end of ${name}.`, { ms: verb === 'slow' ? 10 : 0 });
         break;
       case 'tokens':
-        await this.say(Array.from({ length: Number(number) }, (_, n) => `${String(n % 100).padStart(2, '0')} `).join(''), { size: 3 });
+        await this.say(Array.from({ length: Number(number) }, (_, n) => `${String(n % 100).padStart(2, '0')} `).join(''), { size: 3, ms: 4 });
         break;
       case 'verbatim': await this.say(rest, { size: 5 }); break;
       case 'tricky': await this.say(tricky, { size: 3 }); break;

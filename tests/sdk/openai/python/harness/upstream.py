@@ -8,7 +8,7 @@ It goes by the first words of what the user said last:
 | ``hold …`` | a few words, then nothing for ever |
 | ``wait …`` | not even a first token |
 | ``slow N …``, ``fast N …`` | N numbered words, 10 ms apart or at once |
-| ``tokens N …`` | N numbered words of three characters, at once |
+| ``tokens N …`` | N numbered words of three characters, 4 ms apart: what comes at once may be told at once |
 | ``verbatim TEXT`` | says the text |
 | ``tricky …`` | says ``TRICKY`` |
 | ``think …`` | a reasoning, then an answer |
@@ -215,7 +215,7 @@ class _Answer:
             case "slow" | "fast":
                 self.say(f"{words(int(number))}to the end of {name}.", 0.01 if verb == "slow" else 0)
             case "tokens":
-                self.say(numbered(int(number)), size=3)
+                self.say(numbered(int(number)), size=3, pause=0.004)
             case "verbatim":
                 self.say(rest, size=5)
             case "tricky":
