@@ -7,6 +7,7 @@ import { Server } from '../../../ai/harness/server.mjs';
 import { Upstream } from './upstream.mjs';
 
 export const version = process.env.STEERAGE_SDK ?? '7';
+const only = new RegExp(process.env.STEERAGE_ONLY ?? '', 'i');
 export const sdk = await import(`openai${version}`);
 export const { zodResponseFormat, zodTextFormat, zodFunction } = await import(`openai${version}/helpers/zod`);
 export const { ResponsesWS } = await import(`openai${version}/resources/responses/ws`);
@@ -67,7 +68,7 @@ export function play(title, { own = false, concurrency = 4 }, scenes) {
       before(async () => Object.assign(shared, await open()));
       after(() => shut(shared));
     }
-    scenes((name, options, body = options) => test(name, { timeout: 90_000, ...(body === options ? {} : options) }, async () => {
+    scenes((name, options, body = options) => only.test(`${title}: ${name}`) && test(name, { timeout: 90_000, ...(body === options ? {} : options) }, async () => {
       const scenery = own ? await open() : shared;
       const stage = new Stage(scenery);
       try {
