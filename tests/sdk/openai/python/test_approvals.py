@@ -139,6 +139,25 @@ def test_an_unknown_request(client):
                 {"type": "mcp_approval_response", "approval_request_id": unknown, "approve": True}])
 
 
+def test_a_refused_request_has_done_nothing(client, server, name):
+    """What is wrong in one place of it is wrong as a whole: the corrected request does all, once."""
+    response, request = asked(client)
+    words = {"role": "user", "content": f"and mind {name}"}
+    wrong = [{**answer(request)[0], "approval_request_id": request.id + "9"}, words]
+    both = [*answer(request), *answer(request, approve=False), words]
+    for given in (wrong, both):
+        with pytest.raises(openai.BadRequestError):
+            client.responses.create(model="demo/tools", previous_response_id=response.id, input=given)
+    assert of(server.log(session_of(response)), "approval.resolved") == []
+    decided = client.responses.create(model="demo/tools", previous_response_id=response.id, input=[*answer(request), words])
+    deadline = time.monotonic() + 10
+    while not of(log := server.log(session_of(response)), "run.completed"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert len(of(log, "tool.started")) == 1 and decided.status in ("completed", "incomplete")
+    assert sum(name in event["content"] for event in of(log, "input.added")) == 1
+
+
 def test_after_the_time_is_over(client, server, name):
     session = f"late-{name}"
     tool = {"name": "get_weather", "executor": "builtin", "approval_timeout_s": 1}

@@ -221,6 +221,19 @@ def test_it_is_steered_through_the_native_api(client, server, upstream, name):
     assert upstream.about(name)[0].closed.wait(5)
 
 
+def test_a_completion_stays_what_it_was(client, server, name):
+    """Its session may go on by the native door; the completion is its first run."""
+    raw = client.chat.completions.with_raw_response.create(**ask(f"hello {name}"))
+    session, answer = session_of(raw), raw.parse()
+    server.control(session, {"type": "send", "content": f"and natively {name}"})
+    end = time.monotonic() + 10
+    while len(of(server.log(session), "run.completed")) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    again = client.chat.completions.retrieve(answer.id)
+    assert again.choices[0].message.content == f"You said hello {name}."
+
+
 def test_the_framing_of_the_stream(server, name):
     import urllib.request
 

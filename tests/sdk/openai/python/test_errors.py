@@ -225,6 +225,15 @@ def test_a_lost_stream_is_had_again_with_a_key(client, upstream, name, ask):
     assert len(upstream.about(name)) == 1
 
 
+def test_a_key_holds_when_the_conversation_has_gone_on(client, upstream, name):
+    session = f"c-{name}"
+    key = {"Idempotency-Key": f"key-{name}"}
+    first = respond(client, f"hello {name}", conversation=session, extra_headers=key)
+    respond(client, f"and then {name}", conversation=session)
+    again = respond(client, f"hello {name}", conversation=session, extra_headers=key)
+    assert again.id == first.id and len(upstream.about(f"hello {name}")) == 1
+
+
 def test_a_key_is_for_one_request(client, name):
     key = {"Idempotency-Key": f"key-{name}"}
     respond(client, f"hello {name}", extra_headers=key)

@@ -1,6 +1,7 @@
 """Responses in one request: whole, streamed, through the helper, kept, read again and deleted."""
 
 import json
+import time
 import urllib.request
 
 import openai
@@ -183,6 +184,10 @@ def test_a_conversation_is_a_session(client, server, upstream, name):
     assert len(of(server.log(session), "run.completed")) == 2
     # What the native API says there is in it, too.
     server.control(session, {"type": "send", "content": f"natively {name}"})
+    end = time.monotonic() + 10
+    while len(of(server.log(session), "run.completed")) < 3:
+        assert time.monotonic() < end
+        time.sleep(0.02)
     third = client.responses.create(model="up/x", input=f"again {name}", conversation=session)
     assert third.output_text == f"You said again {name}."
     assert f"natively {name}" in json.dumps(upstream.about(f"again {name}")[0].messages)

@@ -134,6 +134,22 @@ def test_steer_twice(socket, name):
     assert (second.end["previous_response_id"], third.end["previous_response_id"]) == (first.id, second.id)
 
 
+def test_two_steers_at_once(socket, server, name):
+    """The second is on its way before the first is seen to be taken: nothing that was said is lost."""
+    socket.create(f"hold {name}")
+    seen = socket.until_shown("more ")
+    first_id = seen[0].response.id
+    for word in ("one", "two"):
+        socket.steer(first_id, f"say {word} {name}")
+    folds = [judge.events(socket.until_end(seen))]
+    while folds[-1].end["status"] != "completed" or len(folds) < 2:
+        folds.append(judge.events(socket.until_end()))
+    assert [event.type for event in socket.steers] == ["response.steer.accepted"] * 2
+    session = folds[0].end["conversation"]["id"]
+    said = [event["content"] for event in of(server.log(session), "input.added")]
+    assert said == [f"hold {name}", f"say one {name}", f"say two {name}"]
+
+
 def test_steer_with_message_items(socket, name):
     socket.create(f"hold {name}")
     seen = socket.until_shown("more ")

@@ -189,6 +189,18 @@ def test_in_a_conversation_outputs_are_given_to_the_calls(client, server, name):
     assert len(of(server.log(session), "tool.completed")) == 2
 
 
+def test_a_refused_output_has_done_nothing(client, server, name):
+    session = f"c-{name}"
+    first = client.responses.create(model="up/x", input=f"both {name}", tools=TOOLS, conversation=session)
+    outputs = [{"type": "function_call_output", "call_id": item.call_id, "output": "x"} for item in first.output]
+    nobody = {"type": "function_call_output", "call_id": "call_nobody", "output": "x"}
+    with pytest.raises(openai.BadRequestError):
+        client.responses.create(model="up/x", input=[*outputs, nobody], tools=TOOLS, conversation=session)
+    assert of(server.log(session), "tool.completed") == []
+    second = client.responses.create(model="up/x", input=outputs, tools=TOOLS, conversation=session)
+    assert second.output_text == "The tools gave x and x."
+
+
 async def test_asynchronously(aclient, name):
     first = await aclient.responses.create(model="up/x", input=f"both {name}", tools=TOOLS)
     outputs = [{"type": "function_call_output", "call_id": item.call_id, "output": "x"} for item in first.output]

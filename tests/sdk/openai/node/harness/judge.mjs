@@ -21,7 +21,8 @@ export class Fold {
   }
 
   #response({ response, type }, ...status) {
-    assert.equal(this.id ??= response.id, response.id, 'another response in the same stream');
+    if (this.next === 1) this.id = response.id;
+    assert.equal(this.id, response.id, 'another response in the same stream');
     assert.equal(response.object, 'response');
     assert.ok(status.includes(response.status), `${type} with ${response.status}`);
   }
@@ -39,7 +40,7 @@ export class Fold {
   }
 
   'response.created'(event) { assert.equal(this.next, 1); this.#response(event, 'queued', 'in_progress'); }
-  'response.in_progress'(event) { this.#response(event, 'in_progress'); }
+  'response.in_progress'(event) { assert.equal(this.next, 2); this.#response(event, 'in_progress'); }
   'response.completed'(event) { this.#response(event, 'completed'); this.#over(event); }
   'response.incomplete'(event) { this.#response(event, 'incomplete', 'cancelled'); this.#over(event); }
   'response.failed'(event) { this.#response(event, 'failed'); this.#over(event); }
@@ -48,15 +49,22 @@ export class Fold {
     assert.equal(output_index, this.items.length, 'output indexes have no gaps');
     assert.ok(!this.items.some(({ id }) => id === item.id), 'an id is used once');
     this.items.push(item);
-    this.#open.set(output_index, { parts: [], arguments: '' });
+    this.#open.set(output_index, { parts: [], arguments: '', done: [] });
   }
 
   'response.output_item.done'({ output_index, item }) {
     const said = this.#open.get(output_index);
     const begun = this.items[output_index];
     assert.deepEqual([begun.id, begun.type], [item.id, item.type]);
-    if (['message', 'reasoning'].includes(item.type)) assert.deepEqual(item.content.map(({ text }) => text), said.parts);
-    if (['function_call', 'mcp_call'].includes(item.type)) assert.equal(item.arguments, said.arguments);
+    if (['message', 'reasoning'].includes(item.type)) {
+      assert.deepEqual(item.content.map(({ text }) => text), said.parts);
+      assert.deepEqual(said.done, said.parts.flatMap((_, n) => [`text ${n}`, `part ${n}`]));
+    }
+    if (['function_call', 'mcp_call'].includes(item.type)) {
+      assert.equal(item.arguments, said.arguments);
+      // A call that was cut has no end of its arguments.
+      if (item.status !== 'incomplete') assert.deepEqual(said.done, ['arguments']);
+    }
     this.items[output_index] = item;
     this.#open.delete(output_index);
   }
@@ -66,16 +74,25 @@ export class Fold {
     assert.equal(event.content_index, parts.length);
     parts.push(event.part.text);
   }
-  'response.content_part.done'(event) { assert.equal(event.part.text, this.#item(event).parts[event.content_index]); }
+  'response.content_part.done'(event) { this.#done(event, event.part.text, `part ${event.content_index}`); }
+  #done(event, text, what) {
+    const item = this.#item(event);
+    assert.equal(text, item.parts[event.content_index]);
+    item.done.push(what);
+  }
   'response.output_text.delta'(event) { this.#delta(event); this.text += event.delta; }
   'response.reasoning_text.delta'(event) { this.#delta(event); }
   #delta(event) { this.#item(event).parts[event.content_index] += event.delta; }
-  'response.output_text.done'(event) { assert.equal(event.text, this.#item(event).parts[event.content_index]); }
+  'response.output_text.done'(event) { this.#done(event, event.text, `text ${event.content_index}`); }
   'response.reasoning_text.done'(event) { this['response.output_text.done'](event); }
   'response.function_call_arguments.delta'(event) { this.#item(event).arguments += event.delta; }
-  'response.function_call_arguments.done'(event) { assert.equal(event.arguments, this.#item(event).arguments); }
+  'response.function_call_arguments.done'(event) {
+    const item = this.#item(event);
+    assert.equal(event.arguments, item.arguments);
+    item.done.push('arguments');
+  }
   'response.mcp_call_arguments.delta'(event) { this.#item(event).arguments += event.delta; }
-  'response.mcp_call_arguments.done'(event) { assert.equal(event.arguments, this.#item(event).arguments); }
+  'response.mcp_call_arguments.done'(event) { this['response.function_call_arguments.done'](event); }
   'response.mcp_call.in_progress'(event) { this.#item(event); }
   'response.mcp_call.completed'(event) { this.#item(event); }
   'response.mcp_call.failed'(event) { this.#item(event); }

@@ -167,7 +167,7 @@ class Fold:
 
     def _object(self, wire, status):
         response(wire["response"])
-        assert self.id in (None, wire["response"]["id"]), "another response in the same stream"
+        assert self.next == 1 or self.id == wire["response"]["id"], "another response in the same stream"
         self.id = wire["response"]["id"]
         assert wire["response"]["status"] in status, wire["response"]["status"]
 
@@ -176,6 +176,7 @@ class Fold:
         self._object(wire, ("queued", "in_progress"))
 
     def _in_progress(self, wire):
+        assert self.next == 2
         self._object(wire, ("in_progress",))
 
     def _output_item_added(self, wire):
@@ -183,7 +184,7 @@ class Fold:
         item = wire["item"]
         assert item["id"] not in [known["id"] for known in self.items], "an id is used once"
         self.items.append(item)
-        self.open[wire["output_index"]] = {"parts": []}
+        self.open[wire["output_index"]] = {"parts": [], "done": []}
 
     def _item(self, wire):
         item = self.items[wire["output_index"]]
@@ -212,12 +213,14 @@ class Fold:
     def _text_done(self, wire):
         self._item(wire)
         assert wire["text"] == self.open[wire["output_index"]]["parts"][wire["content_index"]]
+        self.open[wire["output_index"]]["done"].append(f"text {wire['content_index']}")
 
     _output_text_done = _reasoning_text_done = _text_done
 
     def _content_part_done(self, wire):
         self._item(wire)
         assert wire["part"]["text"] == self.open[wire["output_index"]]["parts"][wire["content_index"]]
+        self.open[wire["output_index"]]["done"].append(f"part {wire['content_index']}")
 
     def _arguments_delta(self, wire):
         self._item(wire)
@@ -226,7 +229,8 @@ class Fold:
 
     def _arguments_done(self, wire):
         self._item(wire)
-        assert wire["arguments"] == self.open[wire["output_index"]]["arguments"]
+        assert wire["arguments"] == self.open[wire["output_index"]].get("arguments", "")
+        self.open[wire["output_index"]]["done"].append("arguments")
 
     _function_call_arguments_delta = _mcp_call_arguments_delta = _arguments_delta
     _function_call_arguments_done = _mcp_call_arguments_done = _arguments_done
@@ -243,8 +247,12 @@ class Fold:
         said = self.open.pop(index)
         if item["type"] in ("message", "reasoning"):
             assert [part["text"] for part in item["content"]] == said["parts"]
+            due = [f"{what} {n}" for n in range(len(said["parts"])) for what in ("text", "part")]
+            assert said["done"] == due, f"{said['done']} where {due} are due"
         elif item["type"] in ("function_call", "mcp_call"):
             assert item["arguments"] == said.get("arguments", "")
+            # A call that was cut has no end of its arguments.
+            assert said["done"] == ["arguments"] or item["status"] == "incomplete"
         self.items[index] = item
 
     def _over(self, wire):
