@@ -18,7 +18,11 @@ use futures_util::{
 use http_body_util::BodyExt as _;
 use steerage::{
     Config, Server,
-    dialect::ai_sdk::{Chunks, Options, Turn, wire},
+    dialect::{
+        ai_sdk::{Chunks, Options, Turn, wire},
+        openai_chat,
+        openai_responses::{self, Responses},
+    },
     env::Millis,
     event::{Event, FinishReason, Trigger},
     frame::{Encoder, Frame},
@@ -36,7 +40,18 @@ fn main() {
     println!("| what | µs |");
     println!("| --- | --- |");
     row("encode a text delta", encode(events));
-    row("tell a text delta as a chunk of the AI SDK, to SSE", tell(events));
+    let mut turn = Turn::new(Options::default());
+    let tell_turn = |frame: &Frame, chunks: &mut Chunks| turn.push(frame, chunks).expect("our own frame");
+    row("tell a text delta as a chunk of the AI SDK, to SSE", tell(events, wire::sse, tell_turn));
+    let mut completion = openai_chat::Completion::new("a".parse().expect("an id"), Default::default());
+    let tell_chat = |frame: &Frame, chunks: &mut Chunks| completion.push(frame, chunks).expect("our own frame");
+    row("tell a text delta as a chunk of Chat Completions, to SSE", tell(events, wire::sse, tell_chat));
+    let mut responses = Responses::new("a".parse().expect("an id"));
+    let tell_responses = |frame: &Frame, chunks: &mut Chunks| {
+        responses.push(frame, chunks).expect("our own frame");
+    };
+    let what = "tell a text delta as an event of the Responses API, to SSE";
+    row(what, tell(events, openai_responses::wire::sse, tell_responses));
     row("append a frame to the memory store and publish it", append_and_publish(events));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     row("a token through a session, no reader", runtime.block_on(session(tokens)));
@@ -67,7 +82,7 @@ fn encode(count: usize) -> f64 {
 }
 
 /// What a reader of the dialect costs beyond one of the native stream, which is sent the frame as it is.
-fn tell(count: usize) -> f64 {
+fn tell(count: usize, frame_it: fn(&str, &mut Vec<u8>), mut fold: impl FnMut(&Frame, &mut Chunks)) -> f64 {
     let mut events = vec![Event::RunStarted {
         run_id: "run_k7q2mx_1".parse().expect("an id"),
         model: "a/b".into(),
@@ -81,11 +96,11 @@ fn tell(count: usize) -> f64 {
     let mut encoder = Encoder::default();
     let head = (1..).zip(&events).map(|(n, event)| encoder.encode(EventId { epoch, seq: Seq(n) }, Millis(0), event));
     let (head, deltas): (Vec<_>, _) = (head.collect(), frames(count));
-    let (mut turn, mut chunks, mut sse) = (Turn::new(Options::default()), Chunks::new(), Vec::new());
+    let (mut chunks, mut sse) = (Chunks::new(), Vec::new());
     let began = Instant::now();
     for frame in head.iter().chain(&deltas) {
-        turn.push(frame, &mut chunks).expect("our own frame");
-        chunks.iter().for_each(|chunk| wire::sse(chunk, &mut sse));
+        fold(frame, &mut chunks);
+        chunks.iter().for_each(|chunk| frame_it(chunk, &mut sse));
         chunks.clear();
         black_box(&sse);
         sse.clear();

@@ -175,6 +175,9 @@ pub struct ToolResult {
     /// Why there is no output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Whatever the client wants to find again with the run that this begins, if it does; never interpreted.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub metadata: Map<String, Value>,
 }
 
 /// `null` is an output; only an absent field is none.

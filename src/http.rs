@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use axum::{
     Router,
+    extract::{Request, State},
     http::{HeaderName, HeaderValue, Method, Uri, header},
-    response::Response,
+    middleware::Next,
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -23,9 +25,12 @@ mod control;
 pub mod error;
 mod events;
 mod extract;
+mod look;
 mod meta;
 mod multiplex;
+mod openai;
 mod sessions;
+mod tell;
 mod ws;
 
 use error::Problem;
@@ -58,12 +63,12 @@ impl App {
 
     /// Does `work` to its end, in a task of its own: a handler's future is dropped when its client leaves, and what a
     /// client has asked for whole must not be done by half, or not at all because it did not wait for the answer.
-    async fn whole<T: Send + 'static>(
+    async fn whole<T: Send + 'static, E: From<Problem> + Send + 'static>(
         &self,
-        work: impl Future<Output = Result<T, Problem>> + Send + 'static,
-    ) -> Result<T, Problem> {
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, E> {
         let done = self.tracker.spawn(work).await;
-        done.unwrap_or_else(|_| Err(Problem::new("internal", "the request could not be handled")))
+        done.unwrap_or_else(|_| Err(Problem::new("internal", "the request could not be handled").into()))
     }
 }
 
@@ -83,7 +88,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/ai-sdk/chat/{id}/stream", get(ai_sdk::resume))
         .route("/v1/ai-sdk/chat/{id}/stop", post(ai_sdk::stop))
         .route("/v1/ai-sdk/chat/ws", get(ai_sdk::ws::upgrade))
-        .route("/v1/models", get(meta::models))
+        .merge(openai::routes())
         .route("/healthz", get(meta::healthz))
         .route("/readyz", get(meta::readyz))
         .route("/openapi.json", get(meta::openapi))
@@ -91,6 +96,7 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_path)
         .layer(axum::middleware::map_response(harden))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), with_request_id))
         .with_state(app)
 }
 
@@ -98,8 +104,25 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
     Problem::new("method_not_allowed", format!("{method} is not for {}", crate::spec::clip(uri.path(), 64)))
 }
 
-async fn no_such_path() -> Problem {
-    Problem::new("not_found", "there is nothing here; the doors are listed at /openapi.json")
+async fn no_such_path(uri: Uri) -> Response {
+    let ours = || Problem::new("not_found", "there is nothing here; the doors are listed at /openapi.json");
+    openai::no_such_path(uri.path()).map_or_else(|| ours().into_response(), IntoResponse::into_response)
+}
+
+/// Name of a request, for logs and for whoever asks about it; OpenAI's SDKs show it beside every error.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Every response says which request it answers; the log does, where something went wrong.
+async fn with_request_id(State(app): State<App>, request: Request, next: Next) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let request_id = format!("req_{}", app.env.session_id().as_str().replace('-', ""));
+    let mut response = next.run(request).await;
+    if response.status().is_server_error() {
+        tracing::warn!(request_id, %method, path, status = response.status().as_u16(), "a request failed");
+    }
+    let value = HeaderValue::from_str(&request_id).expect("an id is ASCII");
+    response.headers_mut().insert(REQUEST_ID, value);
+    response
 }
 
 /// Headers that every answer carries.

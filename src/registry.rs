@@ -329,7 +329,7 @@ impl Registry {
     }
 
     /// The full name of a model: as it is when it begins with a provider's name, else looked up in every list.
-    async fn resolve(&self, model: &str) -> Result<String, RegistryError> {
+    pub async fn resolve(&self, model: &str) -> Result<String, RegistryError> {
         if let Some((provider, name)) = model.split_once('/')
             && self.providers.contains_key(provider)
             && !name.is_empty()
@@ -406,6 +406,11 @@ impl Registry {
             }
         }
         Ok(tools)
+    }
+
+    /// Names of the tools that the server has.
+    pub fn own_tools(&self) -> impl Iterator<Item = &str> {
+        self.tools.keys().map(String::as_str)
     }
 
     /// Sessions of a tenant, newest first, with the cursor of the next page.

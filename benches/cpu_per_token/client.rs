@@ -118,7 +118,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
                 }
                 "resume" => {
                     // The first stream's answer again, from its start to its end.
-                    let (request, again) = (door.resume(port, &chat_id(0)), RefCell::default());
+                    let (request, again) = (door.resume(port, &chat_id(0), tokens), RefCell::default());
                     let followed = follow(port, &request, door, tokens, &again);
                     match tokio::time::timeout(Duration::from_secs(60), followed).await {
                         Ok(Ok(())) => println!("resumed"),
@@ -170,7 +170,7 @@ async fn follow(port: u16, request: &str, door: Door, tokens: u64, tally: &RefCe
         let now = now_us();
         let tally = &mut *tally.borrow_mut();
         let before = answer.last;
-        answer.take(|sent| tally.latencies_us.push(now.saturating_sub(sent) as u32))?;
+        answer.take(door.last_words(), |sent| tally.latencies_us.push(now.saturating_sub(sent) as u32))?;
         tally.flowing += usize::from(before == 0 && answer.last > 0);
         tally.tokens += answer.last - before;
         if answer.says(door.last_words()) {
@@ -220,9 +220,9 @@ impl Answer {
         }
     }
 
-    /// Takes the tokens out of the bytes, and tells of each when it was sent.
-    fn take(&mut self, mut each: impl FnMut(u64)) -> Result<(), String> {
-        let bytes = &self.bytes;
+    /// Takes the tokens before the last words out of the bytes, and tells of each when it was sent.
+    fn take(&mut self, last_words: &[u8], mut each: impl FnMut(u64)) -> Result<(), String> {
+        let bytes = &self.bytes[..memchr::memmem::find(&self.bytes, last_words).unwrap_or(self.bytes.len())];
         let mut done = 0;
         // `00042@1700000000000000 `, wherever it stands.
         for at in memchr::memchr_iter(b'@', bytes) {

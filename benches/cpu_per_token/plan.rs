@@ -23,6 +23,8 @@ const DISK_OS: Kind = Kind::Steerage(Store::DiskOs, Door::Sessions);
 const DISK_FSYNC: Kind = Kind::Steerage(Store::DiskFsync, Door::Sessions);
 const CHAT_MEMORY: Kind = Kind::Steerage(Store::Memory, Door::Chat);
 const CHAT_DISK_OS: Kind = Kind::Steerage(Store::DiskOs, Door::Chat);
+const OPENAI_CHAT: Kind = Kind::Steerage(Store::DiskOs, Door::OpenAiChat);
+const RESPONSES: Kind = Kind::Steerage(Store::DiskOs, Door::Responses);
 
 impl Plan {
     /// The tables that the arguments ask for.
@@ -106,8 +108,19 @@ impl Plan {
             rounds: if quick { 1 } else { 3 },
             workers: vec![1],
             kinds: match quick {
-                true => vec![DISK_OS, CHAT_DISK_OS, Kind::Stack],
-                false => vec![MEMORY, DISK_OS, CHAT_MEMORY, CHAT_DISK_OS, Kind::Stack, Kind::BareStack],
+                true => vec![DISK_OS, CHAT_DISK_OS, OPENAI_CHAT, RESPONSES, Kind::Stack],
+                false => {
+                    vec![
+                        MEMORY,
+                        DISK_OS,
+                        CHAT_MEMORY,
+                        CHAT_DISK_OS,
+                        OPENAI_CHAT,
+                        RESPONSES,
+                        Kind::Stack,
+                        Kind::BareStack,
+                    ]
+                }
             },
             base: CHAT_DISK_OS,
             with_direct: !quick,
@@ -116,7 +129,7 @@ impl Plan {
         if quick {
             return vec![few];
         }
-        let kinds = vec![Kind::Nginx, MEMORY, DISK_OS, CHAT_MEMORY, CHAT_DISK_OS];
+        let kinds = vec![Kind::Nginx, MEMORY, DISK_OS, CHAT_MEMORY, CHAT_DISK_OS, OPENAI_CHAT, RESPONSES];
         let many = Self { streams: 500, kinds, base: Kind::Nginx, ..few.clone() };
         vec![few, many]
     }

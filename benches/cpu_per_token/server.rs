@@ -40,7 +40,12 @@ impl Kind {
             Self::Steerage(Store::DiskOs, _) => "disk os",
             Self::Steerage(Store::DiskFsync, _) => "disk fsync",
         };
-        let dialect = if self.door() == Door::Chat { ", AI SDK dialect" } else { "" };
+        let dialect = match self.door() {
+            Door::Chat => ", AI SDK dialect",
+            Door::OpenAiChat => ", Chat Completions",
+            Door::Responses => ", Responses",
+            Door::Completions | Door::Sessions => "",
+        };
         format!("steerage, {store}{dialect}")
     }
 

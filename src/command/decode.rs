@@ -123,11 +123,14 @@ impl Command {
             Self::Steer(s) => said(&s.content),
             // A message that waits has no place yet.
             Self::Send(s)
-                if (s.history.is_some() || s.message_id.is_some() || s.replaces.is_some())
+                if (s.history.is_some()
+                    || s.message_id.is_some()
+                    || s.replaces.is_some()
+                    || !s.metadata.is_empty())
                     && matches!(s.if_running, IfRunning::Queue | IfRunning::Steer) =>
             {
                 Err(CommandError::Invalid(
-                    "message_id, replaces and history are for if_running cancel or reject".into(),
+                    "message_id, replaces, history and metadata are for if_running cancel or reject".into(),
                 ))
             }
             Self::Send(s) => said(&s.content),

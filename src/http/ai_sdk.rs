@@ -16,13 +16,14 @@ use serde_json::json;
 
 use super::{
     App, control::give, error::Problem, extract, extract::AnyBytes, sessions::CREATE_BYTES_MAX, stream_headers,
+    tell::Piece,
 };
 use crate::{
     command::{Cancel, Command},
     dialect::ai_sdk::{Options, Version, wire},
     id::{RunId, Tenant},
     session::{Handle, fold::NewestRun},
-    spec::{SessionSpec, clip},
+    spec::clip,
 };
 
 mod chat;
@@ -31,7 +32,7 @@ mod submit;
 pub(super) mod ws;
 
 use chat::{Chat, TurnId};
-use play::{Piece, Played};
+use play::Played;
 
 /// How long after its end an answer is played to one who asks whether there is something to resume, in milliseconds: long
 /// enough for a phone that was away at the end, and harmless, because it lands on the same message.

@@ -65,7 +65,7 @@ pub struct Problem {
     pub detail: String,
     /// The receipt of the command that was refused.
     receipt: Option<Receipt>,
-    retry_after_s: Option<u64>,
+    pub(super) retry_after_s: Option<u64>,
 }
 
 impl Problem {

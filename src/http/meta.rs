@@ -1,29 +1,13 @@
-//! What is here: models, health, the API document, the page.
+//! What is here: health, the API document, the page.
 
 use axum::{
     extract::State,
     http::{HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::App;
-
-/// `GET /v1/models`: as OpenAI lists them, so that its clients can ask.
-pub(super) async fn models(State(app): State<App>) -> Response {
-    let mut data: Vec<Value> = Vec::new();
-    let mut unavailable = serde_json::Map::new();
-    for (provider, models) in app.registry.models().await {
-        match models {
-            Ok(models) => data.extend(models.into_iter().map(|model| {
-                let id = format!("{provider}/{}", model.name);
-                json!({"id": id, "object": "model", "created": model.created, "owned_by": provider})
-            })),
-            Err(reason) => drop(unavailable.insert(provider, reason.into())),
-        }
-    }
-    axum::Json(json!({"object": "list", "data": data, "unavailable": unavailable})).into_response()
-}
 
 /// `GET /healthz`: the process answers.
 pub(super) async fn healthz() -> Response {

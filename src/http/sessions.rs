@@ -113,7 +113,7 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Result<R
     let work = async move {
         let JsonBytes(body) = JsonBytes::<CREATE_BYTES_MAX>::from_request(request, &()).await?;
         let create: Create = extract::parse(&body)?;
-        Ok(registry.create(Tenant::default(), create.into()).await?)
+        Ok::<_, Problem>(registry.create(Tenant::default(), create.into()).await?)
     };
     let handle = app.whole(work).await?;
     let session = handle.key().session.clone();
@@ -161,7 +161,7 @@ pub(super) async fn read(State(app): State<App>, Session(key): Session) -> Resul
 pub(super) async fn delete(State(app): State<App>, Session(key): Session) -> Result<StatusCode, Problem> {
     let work = {
         let app = app.clone();
-        async move { Ok(app.open(&key).await?.delete().await?) }
+        async move { Ok::<_, Problem>(app.open(&key).await?.delete().await?) }
     };
     app.whole(work).await?;
     Ok(StatusCode::NO_CONTENT)

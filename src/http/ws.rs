@@ -48,7 +48,7 @@ const SEND_MAX: Duration = Duration::from_secs(10);
 /// Commands of one socket that wait for their receipts; more are refused as `busy`.
 const COMMANDS_WAITING_MAX: usize = 32;
 /// Messages that are not commands, per minute, before the socket is closed.
-const MISTAKES_MAX: u32 = 10;
+pub(super) const MISTAKES_MAX: u32 = 10;
 /// Longest message to a peer. The longest is a snapshot, which is at most what a session holds by default; an event is at
 /// most a body of 4 MiB or an answer of 32 MiB. The sink takes a message when the one before it has left, so this is no
 /// room that is used, only the bound on what else gathers when a peer reads nothing: answers to its pings.

@@ -211,11 +211,11 @@ impl State {
         }
     }
 
-    /// The calls that the run before ended with get no results: something else is said.
+    /// The calls that the run before ended with get no results: something else is said, and before it whatever steers
+    /// waited for the results.
     pub(super) fn abandon_calls(&mut self, now: Millis, out: &mut Out) {
         if self.fold.hands_over() {
             self.close_calls_with("a later message came instead of its result", now, out);
-            self.say_steers(now, out);
         }
     }
 

@@ -155,13 +155,26 @@ impl State {
     }
 
     fn on_cancel(&mut self, asked: &Asked, cancel: Cancel, now: Millis, out: &mut Out) -> Decision {
-        let Some(running) = self.run_id() else { return Err(Reason::NoActiveRun.into()) };
+        let Some(running) = self.run_id() else { return self.cancel_handed_over(asked, &cancel, now, out) };
         if cancel.run_id.is_some_and(|wanted| wanted != running) {
             let message = Some(format!("the running run is {running}"));
             return Err(Refused::No(No { reason: Reason::RunMismatch, message, content: None }));
         }
         let reason = cancel.reason.unwrap_or_else(|| "cancelled by a client".into());
         self.cancel_run(Some(asked.id.clone()), cancel.mode, reason, now, out);
+        self.apply(asked, now, out);
+        self.start_next(now, out);
+        Ok(())
+    }
+
+    /// Nothing runs. Where the run before ended with calls, nobody waits for their results any longer, nor do steers.
+    fn cancel_handed_over(&mut self, asked: &Asked, cancel: &Cancel, now: Millis, out: &mut Out) -> Decision {
+        let last = self.fold.last_run.as_ref().map(|run| &run.run_id);
+        if !self.fold.hands_over() || cancel.run_id.as_ref().is_some_and(|wanted| Some(wanted) != last) {
+            return Err(Reason::NoActiveRun.into());
+        }
+        self.abandon_calls(now, out);
+        self.return_steers(WithdrawReason::RunCancelled, now, out);
         self.apply(asked, now, out);
         self.start_next(now, out);
         Ok(())
@@ -177,13 +190,15 @@ impl State {
         out: &mut Out,
     ) -> Decision {
         if self.fold.run.is_none() {
-            if self.fold.hands_over() {
+            if self.fold.hands_over() && when != SteerWhen::NextRun {
                 // What it would start waits for the results of tools: it is said after them.
                 return self.wait(asked, content, when, now, out);
             }
             if !start {
                 return Err(Refused::No(No { content: Some(content), ..Reason::NoActiveRun.into() }));
             }
+            self.abandon_calls(now, out);
+            self.say_steers(now, out);
             self.add_input(None, Role::User, content, Some(asked.id.clone()), now, out);
             self.begin_run(asked, Trigger::Steer, Map::new(), now, out);
             return Ok(());
@@ -225,6 +240,7 @@ impl State {
         self.supersede_run(&asked.id, "a send took its place", now, out);
         self.abandon_calls(now, out);
         self.revise(revision, &asked.id, now, out);
+        self.say_steers(now, out);
         let message_id = send.message_id.or(send.replaces);
         self.add_input(message_id, Role::User, send.content, Some(asked.id.clone()), now, out);
         self.begin_run(asked, Trigger::Send, send.metadata, now, out);
@@ -236,6 +252,7 @@ impl State {
         self.supersede_run(&asked.id, "its answer is given again", now, out);
         self.abandon_calls(now, out);
         self.revise(revision, &asked.id, now, out);
+        self.say_steers(now, out);
         self.begin_run(asked, Trigger::Regenerate, Map::new(), now, out);
         Ok(())
     }
@@ -278,6 +295,8 @@ impl State {
         }
         self.approve(&approve.approval_id, approve.arguments, approve.scope, asked.by.clone(), now, out);
         self.apply(asked, now, out);
+        // Only what ends a run is left, perhaps.
+        self.go_on(now, out);
         Ok(())
     }
 
@@ -317,7 +336,7 @@ impl State {
             self.apply(asked, now, out);
         } else {
             // The run before ended with these calls, and this was the last one without its result.
-            self.start_run(Trigger::ToolResult, Map::new(), now, out);
+            self.start_run(Trigger::ToolResult, result.metadata, now, out);
             self.apply(asked, now, out);
             self.say_steers(now, out);
             self.start_step(now, out);

@@ -70,8 +70,8 @@ pub enum Part {
     },
     /// What the model thought.
     Reasoning {
-        /// Its number.
-        block: Block,
+        /// Its number; inputs have none.
+        block: Option<Block>,
         /// What.
         text: String,
     },
@@ -82,8 +82,8 @@ pub enum Part {
 /// A tool call and its end.
 #[derive(Clone, Debug)]
 pub struct CallPart {
-    /// Its number.
-    pub block: Block,
+    /// Its number; inputs have none.
+    pub block: Option<Block>,
     /// Its name.
     pub call_id: CallId,
     /// The tool.
@@ -151,10 +151,10 @@ impl Conversation {
 
     /// The newest input was an answer that thought this and called these.
     pub fn add_brought(&mut self, reasoning: Option<&str>, calls: &[InputCall]) {
-        let (at, block) = (self.messages.len() - 1, 0);
+        let at = self.messages.len() - 1;
         let parts = &mut self.messages[at].parts;
         if let Some(text) = reasoning {
-            parts.insert(0, Part::Reasoning { block, text: text.to_owned() });
+            parts.insert(0, Part::Reasoning { block: None, text: text.to_owned() });
         }
         for call in calls {
             let failed = |message: &String| Outcome::Failed { code: ToolFailure::Error, message: message.clone() };
@@ -164,7 +164,7 @@ impl Conversation {
             };
             let state = if call.error.is_some() { CallState::Failed } else { CallState::Completed };
             parts.push(Part::Call(CallPart {
-                block,
+                block: None,
                 call_id: call.call_id.clone(),
                 name: call.name.clone(),
                 arguments: Some(call.arguments.clone()),
@@ -226,7 +226,7 @@ impl Conversation {
         let at = self.assistant(message_id, run_id);
         let text = String::new();
         self.messages[at].parts.push(match reasoning {
-            true => Part::Reasoning { block, text },
+            true => Part::Reasoning { block: Some(block), text },
             false => Part::Text { block: Some(block), text },
         });
     }
@@ -234,7 +234,7 @@ impl Conversation {
     /// Adds to the newest block.
     pub fn push_text(&mut self, block: Block, more: &str) {
         match self.messages.last_mut().and_then(|message| message.parts.last_mut()) {
-            Some(Part::Text { block: Some(b), text } | Part::Reasoning { block: b, text }) if *b == block => {
+            Some(Part::Text { block: Some(b), text } | Part::Reasoning { block: Some(b), text }) if *b == block => {
                 text.push_str(more);
             }
             _ => {}
@@ -253,7 +253,7 @@ impl Conversation {
         let at = self.assistant(message_id, run_id);
         self.calls.insert(call_id.clone(), (at, self.messages[at].parts.len()));
         self.messages[at].parts.push(Part::Call(CallPart {
-            block,
+            block: Some(block),
             call_id,
             name,
             arguments: None,

@@ -236,9 +236,12 @@ impl State {
         if steered && unfinished { self.start_step(now, out) } else { self.start_attempt(step, attempt, now, out) }
     }
 
-    /// The time-out of a client's tool is counted anew: nobody knows how much of it was left.
+    /// The time-out of a client's tool is counted anew: nobody knows how much of it was left. A call that ends the run
+    /// has none.
     fn wait_for_clients(&mut self, now: Millis) {
-        let with_client = |call: &&CallPart| call.state == CallState::Ready && self.is_with_others(call);
+        let with_client = |call: &&CallPart| {
+            call.state == CallState::Ready && self.is_with_others(call) && !self.fold.ends_run(&call.name)
+        };
         let calls = self.fold.conversation.newest_calls().filter(with_client);
         let ends_at =
             |call: &CallPart| Some((call.call_id.clone(), now.after_seconds(self.tool(&call.name)?.timeout_s())));

@@ -7,9 +7,12 @@
 
 use serde_json::{Map, Value};
 
-use super::{answer::Answer, fold::Fold};
+use super::{
+    answer::Answer,
+    fold::{Fold, Pending},
+};
 use crate::{
-    command::{CancelMode, Command, CommandKind, InputMessage, Receipt},
+    command::{CancelMode, Command, CommandKind, InputMessage, Receipt, SteerWhen},
     env::Millis,
     event::{ApprovalOutcome, CloseReason, Event, FailureCode, FinishReason, Trigger, WithdrawReason},
     id::{CallId, CommandId, Epoch, EventId, MessageId, RunId},
@@ -437,10 +440,14 @@ impl State {
         self.cut_step(finish_reason, now, out);
         self.close_calls(approvals, now, out);
         self.tool_ends_at.clear();
+        self.return_steers(withdrawn, now, out);
+    }
+
+    /// The steers that will no longer reach the run they speak to come back.
+    pub(super) fn return_steers(&mut self, reason: WithdrawReason, now: Millis, out: &mut Out) {
         let returned: Vec<_> = self.fold.pending.iter().filter(|pending| pending.is_steer()).cloned().collect();
-        for pending in returned {
-            let (command_id, kind, content) = (pending.command_id, pending.kind, pending.content);
-            self.emit(Event::CommandWithdrawn { command_id, kind, reason: withdrawn, content }, now, out);
+        for Pending { command_id, kind, content, .. } in returned {
+            self.emit(Event::CommandWithdrawn { command_id, kind, reason, content }, now, out);
         }
     }
 
@@ -458,12 +465,19 @@ impl State {
         self.start_next(now, out);
     }
 
-    /// Between two runs: the oldest command that waited becomes the next one.
+    /// Between two runs: the oldest command that waited becomes the next one. Where the run ended with calls, steers wait
+    /// for their results, and what is to be a run of its own comes instead of them.
     pub(super) fn start_next(&mut self, now: Millis, out: &mut Out) {
-        if self.fold.run.is_some() || self.fold.pending.is_empty() || self.closed || self.fold.hands_over() {
+        if self.fold.run.is_some() || self.fold.pending.is_empty() || self.closed {
             return;
         }
-        let next = self.fold.pending[0].clone();
+        let hands_over = self.fold.hands_over();
+        let is_next = |pending: &&Pending| !hands_over || pending.when == SteerWhen::NextRun;
+        let Some(next) = self.fold.pending.iter().find(is_next).cloned() else { return };
+        if hands_over {
+            self.abandon_calls(now, out);
+            self.say_steers(now, out);
+        }
         let trigger = if next.kind == CommandKind::Steer { Trigger::Steer } else { Trigger::Send };
         self.add_input(None, Role::User, next.content, Some(next.command_id.clone()), now, out);
         self.start_run(trigger, Map::new(), now, out);

@@ -108,11 +108,13 @@ enum PartView<'a> {
         text: &'a str,
     },
     Reasoning {
-        block: Block,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        block: Option<Block>,
         text: &'a str,
     },
     ToolCall {
-        block: Block,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        block: Option<Block>,
         call_id: &'a CallId,
         name: &'a str,
         state: CallState,

@@ -1,3 +1,3 @@
 //! The AI SDK dialect: what an unmodified client of the SDK is sent.
 
-mod fold;
+pub(crate) mod fold;

@@ -98,7 +98,7 @@ fn r5_r7_r8_r9_r10_hold_after_each_of_a_million_random_steps() {
 }
 
 /// What a million random steps come across: every event, and every reason that a machine alone can give.
-const MUST_SEE: [&str; 68] = [
+const MUST_SEE: [&str; 77] = [
     "session.near_limit",
     "run.recovered",
     "Prefill",
@@ -139,6 +139,15 @@ const MUST_SEE: [&str; 68] = [
     "Approved",
     "Denied",
     "Superseded",
+    "ToolResult",
+    "handed over",
+    "result between two runs",
+    "given up",
+    "steered between two runs",
+    "steered, and given up",
+    "allowed",
+    "brought",
+    "metadata",
     "Regenerate",
     "TimedOut",
     "Cancelled",

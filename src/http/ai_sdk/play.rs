@@ -3,36 +3,23 @@
 //! A response ends where the client has to act: at the end of the run, and where every open call waits for an approval or
 //! for a client's tool. A client that is still being sent something sends nothing itself.
 
-use std::{collections::HashSet, pin::pin};
+use std::collections::HashSet;
 
-use async_stream::stream;
 use futures_util::Stream;
-use tokio::time::{Instant, sleep};
 
-use super::{App, Handle, NewestRun, Options, PLAYED_AFTER_END_MS, Problem, SessionSpec, chat};
+use super::{App, Handle, NewestRun, Options, PLAYED_AFTER_END_MS, Problem, chat};
 use crate::{
     dialect::ai_sdk::{Chunks, Turn},
-    event::{Event, Record},
+    event::Event,
     frame::Frame,
-    http::events::{HEARTBEAT_EVERY, WRITE_BYTES_MAX},
+    http::{
+        events::WRITE_BYTES_MAX,
+        look::{event_at, frame_at, unreadable},
+        tell::{Piece, Teller, Telling},
+    },
     id::{CallId, RunId, Seq},
     session::Reader,
-    store::StoreError,
 };
-
-/// What a response consists of.
-pub(super) enum Piece {
-    /// The first bytes: a comment, so that proxies let go of the headers.
-    Opening,
-    /// Chunks that were ready together.
-    Chunks(Chunks),
-    /// Nothing came for a while.
-    Silence,
-    /// The end, in order.
-    End,
-    /// This connection cannot go on, and the run does: the client has to come back.
-    Broken,
-}
 
 /// What a run waits for.
 pub(super) struct Waiting {
@@ -53,29 +40,6 @@ pub(super) struct Played {
     run: Seq,
     first: Seq,
     options: Options,
-}
-
-/// The frame at `seq`. `None` where the log does not have it.
-async fn frame_at(handle: &Handle, seq: Seq) -> Result<Option<Frame>, StoreError> {
-    let before = Seq(seq.0.saturating_sub(1));
-    let frames = handle.reader(before).ready(1).await?;
-    Ok(frames.and_then(|frames| frames.into_iter().next()))
-}
-
-/// The event at `seq`.
-pub(super) async fn event_at(handle: &Handle, seq: Seq) -> Result<Option<Event>, Problem> {
-    let frame = frame_at(handle, seq).await?;
-    Ok(frame.and_then(|frame| Record::decode(&frame.json()).ok()).map(|record| record.event))
-}
-
-/// What the session was created as.
-pub(super) async fn spec(handle: &Handle) -> Result<SessionSpec, Problem> {
-    // One that was made a moment ago may not have its first event yet; whoever asks its task waits for that.
-    let _stored = handle.newest_run().await?;
-    match event_at(handle, Seq(1)).await? {
-        Some(Event::SessionCreated { spec, .. }) => Ok(*spec),
-        _ => Err(Problem::no_session()),
-    }
 }
 
 /// The newest run of a chat, or the run of a turn, if there is something to be played. `None` where there is no such
@@ -217,83 +181,27 @@ impl Played {
     }
 
     /// Plays it, without the first `skip` chunks.
-    pub(super) fn play(self, app: &App, mut skip: usize) -> impl Stream<Item = Piece> + Send + 'static {
-        // A token of its own: thousands of readers on one would share one lock.
-        let stopping = app.stopping.child_token();
-        let Self { handle, mut reader, mut turn, mut chunks, .. } = self;
-        stream! {
-            yield Piece::Opening;
-            let mut stopped = pin!(stopping.cancelled());
-            let mut heartbeat = pin!(sleep(HEARTBEAT_EVERY));
-            let mut last_write = Instant::now();
-            loop {
-                // A client that is still being sent something sends nothing itself, so nothing would ever come.
-                let waits = turn.waits() && handle.tail() == reader.cursor();
-                if waits {
-                    turn.pause(&mut chunks);
-                }
-                let ready = std::mem::take(&mut chunks).without_first(&mut skip);
-                if !ready.is_empty() {
-                    last_write = Instant::now();
-                    yield Piece::Chunks(ready);
-                }
-                if waits || turn.is_over() {
-                    yield Piece::End;
-                    return;
-                }
-                // Events first: what is in the log goes out before the connection is broken off.
-                tokio::select! {
-                    biased;
-                    frames = reader.next(WRITE_BYTES_MAX) => {
-                        if !take(&handle, frames, &mut turn, &mut chunks) {
-                            yield Piece::Broken;
-                            return;
-                        }
-                    }
-                    () = stopped.as_mut() => {
-                        yield Piece::Broken;
-                        return;
-                    }
-                    () = heartbeat.as_mut() => {
-                        let due = last_write + HEARTBEAT_EVERY;
-                        if Instant::now() >= due {
-                            last_write = Instant::now();
-                            yield Piece::Silence;
-                        }
-                        heartbeat.as_mut().reset(last_write + HEARTBEAT_EVERY);
-                    }
-                }
-            }
-        }
+    pub(super) fn play(self, app: &App, skip: usize) -> impl Stream<Item = Piece> + Send + 'static {
+        let Self { handle, reader, turn: teller, chunks, .. } = self;
+        Telling { handle, reader, teller, chunks }.pieces(app, skip)
     }
 }
 
-/// Takes what was read into the turn. Tells whether the response can go on.
-fn take(handle: &Handle, frames: Result<Option<Vec<Frame>>, StoreError>, turn: &mut Turn, chunks: &mut Chunks) -> bool {
-    let gone_wrong = |error: &dyn std::fmt::Display| {
-        tracing::error!(session = %handle.key(), %error, "a reader could not go on");
-    };
-    match frames {
-        Ok(Some(frames)) => frames.iter().all(|frame| match turn.push(frame, chunks) {
-            Ok(()) => true,
-            Err(error) => {
-                gone_wrong(&error);
-                false
-            }
-        }),
-        // The store takes nothing more, and this is the last that there is.
-        Ok(None) => match handle.failure() {
-            Some(_) => turn.fail("the server cannot store what happens; try again later", chunks).is_ok(),
-            None => false,
-        },
-        Err(error) => {
-            gone_wrong(&error);
-            false
-        }
+impl Teller for Turn {
+    fn push(&mut self, frame: &Frame, chunks: &mut Chunks) -> serde_json::Result<()> {
+        Self::push(self, frame, chunks)
     }
-}
 
-fn unreadable(error: serde_json::Error) -> Problem {
-    tracing::error!(%error, "an event of the log is not readable");
-    Problem::new("internal", "this session is damaged")
+    /// A client that is still being sent something sends nothing itself, so where the run waits nothing would ever come.
+    fn ends(&mut self, at_tail: bool, chunks: &mut Chunks) -> bool {
+        let waits = at_tail && self.waits();
+        if waits {
+            self.pause(chunks);
+        }
+        waits || self.is_over()
+    }
+
+    fn fail(&mut self, reason: &str, chunks: &mut Chunks) -> serde_json::Result<()> {
+        Self::fail(self, reason, chunks)
+    }
 }

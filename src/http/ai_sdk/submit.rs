@@ -9,15 +9,14 @@ use super::{
     App, Command, Handle, Options, Problem, Tenant,
     chat::{self, Chat},
     give,
-    play::{self, Played, Waiting},
+    play::{Played, Waiting},
 };
 use crate::{
-    command::{Approve, COMMAND_BYTES_MAX, Deny, IfRunning, REASON_BYTES_MAX, Receipt, Regenerate, Send, ToolResult},
+    command::{Approve, COMMAND_BYTES_MAX, Deny, IfRunning, REASON_BYTES_MAX, Regenerate, Send, ToolResult},
     dialect::ai_sdk::request::{Anew, ClientAnswer, Intent, InvalidSubmission, Submission},
     digest::digest,
-    event::Event,
-    http::extract::Object,
-    id::{CallId, CommandId, MessageId, RunId, Seq},
+    http::{extract::Object, look},
+    id::{CallId, CommandId, MessageId, RunId},
     registry::{NewSession, RegistryError},
     spec::{OnDisconnect, Params, Role, ToolSpec},
 };
@@ -76,7 +75,7 @@ pub(super) async fn submit(
         Intent::Regenerate { message_id, history } => {
             let regenerate = Regenerate { command_id: None, message_id, history };
             let receipt = give(&handle, Command::Regenerate(regenerate)).await?;
-            let run = run_of(&handle, &receipt).await?;
+            let run = look::run_of(&handle, &receipt).await?;
             Played::run(handle.clone(), run, options).await
         }
         Intent::FollowUp { message_id, calls, answers } => {
@@ -116,7 +115,7 @@ async fn chat(app: &App, id: Option<&str>, new: NewChat, can_begin: bool) -> Res
 /// A chat has one model: another one is refused rather than passed over.
 async fn with_model(handle: Handle, wanted: Option<&str>) -> Result<Handle, Problem> {
     let Some(wanted) = wanted else { return Ok(handle) };
-    let model = play::spec(&handle).await?.model;
+    let model = look::spec(&handle).await?.model;
     let is_it = model == wanted || model.split_once('/').is_some_and(|(_, name)| name == wanted);
     match is_it {
         true => Ok(handle),
@@ -150,7 +149,7 @@ async fn say(handle: Handle, mut send: Send, options: Options) -> Result<Played,
         "command_conflict" => Problem::new("already_said", "a message of that name was said before"),
         _ => problem,
     })?;
-    let run = run_of(&handle, &receipt).await?;
+    let run = look::run_of(&handle, &receipt).await?;
     Played::run(handle, run, options).await
 }
 
@@ -193,24 +192,6 @@ async fn spoken(handle: &Handle, send: &Send) -> Result<Spoken, Problem> {
     })
 }
 
-/// Position of the first event of the run that a command has begun.
-async fn run_of(handle: &Handle, receipt: &Receipt) -> Result<Seq, Problem> {
-    let run_id = match play::event_at(handle, receipt.seq).await? {
-        Some(Event::CommandApplied { run_id, .. }) => run_id,
-        _ => None,
-    };
-    let run = run_at(handle, run_id.as_ref()).await?;
-    run.ok_or_else(|| Problem::new("internal", "the command has begun no run"))
-}
-
-/// Position of the first event of that run, if this chat has it.
-async fn run_at(handle: &Handle, run_id: Option<&RunId>) -> Result<Option<Seq>, Problem> {
-    let first = run_id.and_then(RunId::first_event).and_then(|first| handle.locate(first).ok());
-    let Some(first) = first else { return Ok(None) };
-    let begins = matches!(play::event_at(handle, first).await?, Some(Event::RunStarted { .. }));
-    Ok(begins.then_some(first))
-}
-
 /// Gives the answers to what a run waits for. One that comes too late is no error, not even when there is a newer run: the
 /// response tells what has happened instead.
 async fn follow_up(
@@ -224,7 +205,7 @@ async fn follow_up(
     let decides = answers.iter().any(|answer| answer.result_of().is_none());
     let only_results = if decides { HashSet::new() } else { results.clone() };
     let run_id: Option<RunId> = message_id.parse().ok();
-    let played = match run_at(&handle, run_id.as_ref()).await? {
+    let played = match look::run_at(&handle, run_id.as_ref()).await? {
         Some(run) => Played::after_pause(handle.clone(), run, calls, &only_results, options).await?,
         None => None,
     };
@@ -283,7 +264,7 @@ fn command(waiting: &Waiting, call_id: &CallId, answer: ClientAnswer) -> Result<
                 let limit = format!("the output of a tool is at most {COMMAND_BYTES_MAX} bytes");
                 return Err(Problem::new("payload_too_large", limit));
             }
-            Some(Command::ToolResult(ToolResult { command_id: None, call_id, output, error }))
+            Some(Command::ToolResult(ToolResult { command_id: None, call_id, output, error, metadata: Map::new() }))
         }
     })
 }

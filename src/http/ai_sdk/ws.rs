@@ -31,12 +31,15 @@ use tokio::{
 
 use super::{
     App, Asked, CREATE_BYTES_MAX, Options, Plain, Problem, cancel, extract,
-    play::{self, Piece, Played},
+    play::{self, Played},
     submit, wire, wishes,
 };
 use crate::{
     dialect::ai_sdk::{Chunks, request::Submission},
-    http::ws::{Ending, PING_EVERY, Sink, close, heard, next, say_goodbye, send, upgraded},
+    http::{
+        tell::Piece,
+        ws::{Ending, PING_EVERY, Sink, close, heard, next, say_goodbye, send, upgraded},
+    },
     id::RunId,
     session::Handle,
 };

@@ -10,9 +10,9 @@ use steerage::{
     session::state::Stamped,
 };
 
-mod golden;
+pub(crate) mod golden;
 mod kinds;
-mod logs;
+pub(crate) mod logs;
 pub(crate) mod rules;
 
 /// A reader of every kind.
@@ -24,13 +24,13 @@ const READERS: [Options; 4] = [
 ];
 
 /// The log as its readers get it.
-fn frames(log: &[Stamped]) -> Vec<Frame> {
+pub(crate) fn frames(log: &[Stamped]) -> Vec<Frame> {
     let mut encoder = Encoder::default();
     log.iter().map(|stamped| encoder.encode(stamped.id, stamped.at, &stamped.event)).collect()
 }
 
 /// The log of each run, with the first event of the session before it.
-fn runs(frames: &[Frame]) -> Vec<Vec<Frame>> {
+pub(crate) fn runs(frames: &[Frame]) -> Vec<Vec<Frame>> {
     let mut runs: Vec<Vec<Frame>> = Vec::new();
     for frame in frames {
         if frame.kind() == "run.started" {

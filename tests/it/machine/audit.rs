@@ -7,13 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
 use steerage::{
-    command::{CancelMode, CommandKind, Status, SteerWhen},
+    command::{CancelMode, CommandKind, Status},
     digest::digest,
-    event::{
-        ApprovalOutcome, Block, Event, FailureCode, FinishReason, Record, RecoveryMode, SessionLimit, ToolFailure,
-    },
+    event::{ApprovalOutcome, Block, Event, FailureCode, FinishReason, Record, RecoveryMode, SessionLimit},
     frame::Encoder,
     id::{ApprovalId, CallId, CommandId, Epoch, MessageId, RunId},
+    provider::Outcome,
     session::{
         fold::Fold,
         state::{RECOVERIES_MAX, Stamped},
@@ -21,9 +20,12 @@ use steerage::{
     spec::{Executor, Role, ToolSpec},
 };
 
+mod ends;
+mod handover;
 mod judge;
 mod waiting;
 
+use handover::Handover;
 use waiting::Waiting;
 
 /// What each event weighs: enough that a limit of bytes comes before a limit of events.
@@ -52,6 +54,8 @@ struct Call {
     ended_as_error: bool,
     started: u32,
     handed_over: HashSet<u32>,
+    /// Its end, where it was brought along.
+    brought: Option<Outcome>,
 }
 
 #[derive(Debug)]
@@ -68,8 +72,36 @@ struct Said {
     id: MessageId,
     role: Role,
     text: String,
+    /// What was thought, where it was brought along.
+    brought: Option<String>,
     calls: Vec<CallId>,
     rolled_back: bool,
+}
+
+impl Call {
+    fn new(block: Block, run: RunId, name: &str) -> Self {
+        Self {
+            block,
+            run,
+            name: name.to_owned(),
+            arguments: None,
+            edited: None,
+            got: Got::Writing,
+            approval: None,
+            approved_digest: None,
+            ended_as_error: false,
+            started: 0,
+            handed_over: HashSet::new(),
+            brought: None,
+        }
+    }
+}
+
+impl Said {
+    fn new(id: &MessageId, role: Role, text: &str) -> Self {
+        let (id, text) = (id.clone(), text.to_owned());
+        Self { id, role, text, brought: None, calls: Vec::new(), rolled_back: false }
+    }
 }
 
 /// The model of one session's log.
@@ -105,6 +137,7 @@ pub(crate) struct Audit {
     unanswered: Option<usize>,
     run_begins: usize,
     last_input: Option<(CommandId, String)>,
+    handover: Handover,
     closed: bool,
     /// What has happened at all, so that a test can tell that it tested something.
     pub(crate) seen: BTreeSet<String>,
@@ -138,6 +171,7 @@ impl Audit {
             unanswered: None,
             run_begins: 0,
             last_input: None,
+            handover: Handover::default(),
             closed: false,
             seen: BTreeSet::new(),
             events: 1,
@@ -182,6 +216,7 @@ impl Audit {
             self.stored.apply(*id, *at, event);
         }
         self.stored.weigh(EVENT_BYTES);
+        self.judge_order(event);
         self.judge(stamped);
     }
 
@@ -213,8 +248,7 @@ impl Audit {
             let known = self.said.last().is_some_and(|said| said.id == *message);
             assert!(known || self.said.iter().all(|said| said.id != *message), "a message is in one piece");
             if !known {
-                let (id, role) = (message.clone(), Role::Assistant);
-                self.said.push(Said { id, role, text: String::new(), calls: Vec::new(), rolled_back: false });
+                self.said.push(Said::new(message, Role::Assistant, ""));
             }
         }
         self.unfinished = Some(self.said.len() - 1);
@@ -229,14 +263,14 @@ impl Audit {
                 assert!(self.run.is_none(), "a run ends before its session");
                 self.closed = true;
             }
-            Event::InputAdded { message_id, role, content, command_id, .. } => {
+            Event::InputAdded { message_id, role, content, command_id, reasoning, calls } => {
                 assert!(self.step.is_none() && self.text.is_none(), "nobody speaks into an open model call");
                 self.unfinished = None;
                 if self.run.is_none() {
                     self.unanswered.get_or_insert(self.said.len());
                 }
-                let (id, role, text) = (message_id.clone(), *role, content.clone());
-                self.said.push(Said { id, role, text, calls: Vec::new(), rolled_back: false });
+                self.said.push(Said::new(message_id, *role, content));
+                self.bring(reasoning.clone(), calls);
                 self.last_input = command_id.clone().map(|id| (id, content.clone()));
             }
             Event::HistoryRewound { message_ids, .. } => {
@@ -326,19 +360,7 @@ impl Audit {
                 let run = self.in_step();
                 self.begin_block(*block, message_id, false);
                 self.said.last_mut().expect("a message").calls.push(call_id.clone());
-                let call = Call {
-                    block: *block,
-                    run,
-                    name: name.clone(),
-                    arguments: None,
-                    edited: None,
-                    got: Got::Writing,
-                    approval: None,
-                    approved_digest: None,
-                    ended_as_error: false,
-                    started: 0,
-                    handed_over: HashSet::new(),
-                };
+                let call = Call::new(*block, run, name);
                 assert!(self.calls.insert(call_id.clone(), call).is_none(), "a name stands for one call");
             }
             Event::ToolCallDelta { block, .. } => {
@@ -406,7 +428,7 @@ impl Audit {
                 self.end_call(call_id, Some(*code));
             }
             Event::CommandAccepted { command_id, kind, content, when, .. } => {
-                assert!(self.run.is_some(), "a command waits for something");
+                assert!(self.run.is_some() || self.hands_over(), "a command waits for something");
                 self.first_record(command_id, id.seq.0, Status::Accepted);
                 let (id, content) = (command_id.clone(), content.clone());
                 self.waiting.push(Waiting { id, kind: *kind, when: *when, content });
@@ -426,9 +448,9 @@ impl Audit {
                 let waiting = self.waiting.remove(at);
                 assert_eq!((waiting.kind, &waiting.content), (*kind, content), "its text comes back");
             }
-            Event::RunCompleted { run_id, .. } => {
+            Event::RunCompleted { run_id, finish_reason, .. } => {
                 current(run_id, self);
-                self.end_run();
+                self.end_run(*finish_reason == FinishReason::ToolCalls);
             }
             Event::RunFailed { run_id, code, .. } => {
                 current(run_id, self);
@@ -436,7 +458,7 @@ impl Audit {
                     self.saw("recovered too often");
                 }
                 self.saw(&format!("{code:?}"));
-                self.end_run();
+                self.end_run(false);
             }
             Event::RunCancelled { run_id, mode, .. } => {
                 current(run_id, self);
@@ -444,35 +466,9 @@ impl Audit {
                     self.said[self.run_begins..].iter_mut().for_each(|said| said.rolled_back = true);
                     self.saw("rollback");
                 }
-                self.end_run();
+                self.end_run(false);
             }
         }
-    }
-
-    fn end_call(&mut self, call_id: &CallId, failed: Option<ToolFailure>) {
-        let client = self.tool(&self.calls[call_id].name).is_none_or(|tool| tool.executor == Executor::Client);
-        let call = self.calls.get_mut(call_id).expect("a call");
-        assert_eq!(Some(&call.run), self.run.as_ref(), "a call ends in its run");
-        let got = std::mem::replace(&mut call.got, Got::Ended);
-        assert_ne!(got, Got::Ended, "a call ends once");
-        if failed.is_none() {
-            let with_client = client && matches!(got, Got::Ready | Got::Allowed);
-            assert!(got == Got::Runs || with_client, "an output comes from whoever runs it: {got:?}");
-        }
-        call.ended_as_error = failed == Some(ToolFailure::Error);
-    }
-
-    fn end_run(&mut self) {
-        let run = self.run.take().expect("a run");
-        (self.unfinished, self.resumed) = (None, None);
-        assert!(self.step.is_none() && self.text.is_none(), "its model call is closed");
-        for call in self.calls.values().filter(|call| call.run == run) {
-            assert_eq!(call.got, Got::Ended, "every call of an ended run has its end");
-        }
-        assert!(self.approvals.values().all(|approval| approval.resolved), "every approval has its answer");
-        let steers = |w: &Waiting| w.when != SteerWhen::NextRun;
-        assert!(!self.waiting.iter().any(steers), "a steer does not outlive its run");
-        assert!(self.ended.insert(run), "one end per run");
     }
 
     /// Where and how a command was first recorded.

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use steerage::{
     command::{
-        ApprovalScope, Approve, Cancel, CancelMode, Command, Deny, IfIdle, IfRunning, InputMessage, Regenerate, Said,
-        Send, Steer, SteerWhen, ToolResult, Withdraw,
+        ApprovalScope, Approve, Cancel, CancelMode, Command, Deny, IfIdle, IfRunning, InputCall, InputMessage,
+        Regenerate, Said, Send, Steer, SteerWhen, ToolResult, Withdraw,
     },
     event::{FailureCode, FinishReason, Usage},
     id::{ApprovalId, CallId, CommandId, MessageId},
@@ -68,6 +68,7 @@ impl World {
                 let message_id = Some(self.message(c)).filter(|_| placed && c & 1 == 1);
                 let replaces = Some(self.message(c)).filter(|_| placed && c & 5 == 5);
                 let history = Some(self.history(c / 4)).filter(|_| placed && c & 2 == 2);
+                let metadata = self.metadata(placed && c & 9 == 9);
                 self.command(Command::Send(Send {
                     command_id,
                     content,
@@ -75,7 +76,7 @@ impl World {
                     message_id,
                     replaces,
                     history,
-                    metadata: Default::default(),
+                    metadata,
                 }));
             }
             187..205 => {
@@ -96,7 +97,13 @@ impl World {
                 let (output, error) =
                     of(&[(Some(json!(1)), None), (Some(Value::Null), None), (None, Some("e".into()))], c);
                 let (command_id, call_id) = (self.command_id(a), self.call(b));
-                self.command(Command::ToolResult(ToolResult { command_id, call_id, output, error }));
+                self.command(Command::ToolResult(ToolResult {
+                    command_id,
+                    call_id,
+                    output,
+                    error,
+                    metadata: Default::default(),
+                }));
             }
             222..228 => {
                 let (command_id, target) = (self.command_id(a), self.command_id(b));
@@ -121,10 +128,10 @@ impl World {
             249..251 => self.step(Input::Readers(usize::from(a % 2))),
             251 => self.stray(Input::Delta(of(&[text("late"), end(FinishReason::Stop)], a))),
             252 => self.stray(Input::UpstreamFailed(ProviderError::fatal(FailureCode::UpstreamError, "late"))),
-            253 if self.state.fold.run.is_none() => {
-                let said = [(Role::System, "be".into()), (Role::Assistant, String::new()), (Role::User, self.words())];
-                let inputs = said.map(|(role, content)| InputMessage::text(role, content)).into();
-                self.step(Input::Begin(inputs, Default::default()));
+            253 if self.state.fold.run.is_none() && !self.state.fold.hands_over() => {
+                let inputs = self.brought(a, b);
+                let metadata = self.metadata(c & 1 == 1);
+                self.step(Input::Begin(inputs, metadata));
             }
             254 if a < 128 => self.crash(),
             254 if a < 200 => {
@@ -153,6 +160,31 @@ impl World {
     fn words(&mut self) -> String {
         self.said += 1;
         format!("words {}", self.said)
+    }
+
+    /// What a client wants to find again with a run.
+    fn metadata(&mut self, any: bool) -> Map<String, Value> {
+        let words = any.then(|| self.words());
+        words.map(|words| ("said".to_owned(), words.into())).into_iter().collect()
+    }
+
+    /// A conversation from elsewhere.
+    fn brought(&mut self, text: u8, calls: u8) -> Vec<InputMessage> {
+        let words = self.words();
+        let call = |n: u8| InputCall {
+            call_id: format!("brought_{}_{n}", self.said).parse().expect("an id"),
+            name: of(&TOOLS, calls / 4 + n).into(),
+            arguments: json!({"n": n}),
+            output: [Some(json!("out")), Some(Value::Null), None][usize::from(n)].clone(),
+            error: (n == 2).then(|| "e".into()),
+        };
+        let answer = InputMessage {
+            role: Role::Assistant,
+            content: of(&["", "so"], text).into(),
+            reasoning: of(&[None, Some("hm".into())], text / 2),
+            calls: (0..calls % 4).map(call).collect(),
+        };
+        vec![InputMessage::text(Role::System, "be"), answer, InputMessage::text(Role::User, words)]
     }
 
     /// Few names, so that they meet; some of them guess what the server would mint.
@@ -251,7 +283,7 @@ impl World {
             self.deliver(text("so"));
         }
         for n in 0..calls % 4 {
-            self.deliver(Delta::ToolCall { index: n.into(), id: None, name: of(&TOOLS[..6], tool / 7 + n).into() });
+            self.deliver(Delta::ToolCall { index: n.into(), id: None, name: of(&TOOLS[..8], tool / 7 + n).into() });
             self.deliver(Delta::Arguments { index: n.into(), fragment: format!("{{\"n\":{n}}}") });
         }
         self.deliver(end(FinishReason::ToolCalls));

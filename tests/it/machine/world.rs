@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use serde_json::json;
 use steerage::{
-    command::{Command, Receipt, Status},
+    command::{Command, Receipt, Status, SteerWhen},
     env::Millis,
     event::{Durability, Event, FailureCode},
     id::{CallId, CommandId, Epoch, EventId, Seq},
     provider::{Delta, Prefill, ProviderError},
     session::conversation::{CallPart, CallState, Message, MessageStatus},
+    session::fold::Pending,
     session::state::{
         BYTES_MAX_LEAST, Effect, Input, Limits, OnCrash, Out, RECOVERIES_MAX, Reply, Stamped, State, Ticket, Upstream,
     },
@@ -67,13 +68,14 @@ pub(crate) struct Kept {
 }
 
 /// The tools of every session here: whose they are and whether they ask.
-pub(crate) const TOOLS: [&str; 7] = ["server_asks", "server", "client", "client_asks", "loose", "again", "nobody"];
+pub(crate) const TOOLS: [&str; 9] =
+    ["server_asks", "server", "client", "client_asks", "loose", "again", "ends", "ends_asks", "nobody"];
 
 fn tools() -> Vec<ToolSpec> {
     let number = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
     let tool = |name: &str, executor: &str, approval: &str| {
         json!({"name": name, "executor": executor, "approval": approval, "approval_timeout_s": 20, "timeout_s": 30,
-               "idempotent": name == "again",
+               "idempotent": name == "again", "ends_run": name.starts_with("ends"),
                "parameters": if name == "loose" { json!({"type": "object"}) } else { number.clone() }})
     };
     let all = json!([
@@ -83,6 +85,8 @@ fn tools() -> Vec<ToolSpec> {
         tool("client_asks", "client", "always"),
         tool("loose", "builtin", "always"),
         tool("again", "builtin", "never"),
+        tool("ends", "client", "never"),
+        tool("ends_asks", "client", "always"),
     ]);
     serde_json::from_value(all).expect("declarations")
 }
@@ -288,6 +292,7 @@ impl World {
                 later => self.delayed.push_back(later),
             }
         }
+        self.audit.judge_rest();
         let fold = &self.state.fold;
         assert_eq!(self.audit.step_open(), self.state.upstream_open());
         assert_eq!((self.audit.run_open(), self.audit.waits()), (fold.run.is_some(), fold.pending.len()));
@@ -362,6 +367,12 @@ impl World {
                 let recorded = self.audit.first(&receipt.command_id);
                 assert_eq!(recorded, Some((receipt.seq.0, receipt.status)), "a receipt says what the log says");
                 assert_eq!(receipt.reason.is_some(), receipt.status == Status::Rejected);
+                if let (Command::Send(send), Status::Applied) = (&command, receipt.status)
+                    && !send.metadata.is_empty()
+                {
+                    let of_run = self.audit.metadata_of(&receipt.command_id);
+                    assert_eq!(of_run, Some(&send.metadata), "the client's words are in its run");
+                }
                 let first = self.answered.insert(receipt.command_id.clone(), (digest, receipt));
                 assert!(first.is_none(), "a minted id is new");
             }
@@ -392,11 +403,16 @@ impl World {
         if goes_on && let Some(run) = &before.run {
             // A step beyond the last one is a limit like any other.
             let limit = after.last_run.as_ref().is_some_and(|last| last.code == Some(FailureCode::Limit));
-            assert!(limit || after.run.as_ref().map(|run| &run.run_id) == Some(&run.run_id), "the run goes on");
+            // Without its lost tools, nothing may be left but calls that end the run.
+            let over = after.hands_over();
+            let same = after.run.as_ref().map(|run| &run.run_id) == Some(&run.run_id);
+            assert!(limit || over || same, "the run goes on");
             assert!(limit || after.open_approvals == before.open_approvals, "approvals survive");
             assert!(!self.audit.only_waits() || after.tail == before.tail, "what waits goes on without a word");
         }
-        assert!(closed || self.state.fold.run.is_some() || self.state.fold.pending.is_empty(), "what waits goes on");
+        let fold = &self.state.fold;
+        let waits = |pending: &Pending| fold.hands_over() && pending.when != SteerWhen::NextRun;
+        assert!(closed || fold.run.is_some() || fold.pending.iter().all(waits), "what waits goes on");
     }
 
     /// The live fold and the fold of the stored log are the same snapshot.
@@ -415,7 +431,8 @@ impl World {
             self.store();
             self.perform();
         }
-        assert!(self.forgets || self.state.fold.pending.is_empty());
+        let waits = |pending: &Pending| self.state.fold.hands_over() && pending.when != SteerWhen::NextRun;
+        assert!(self.forgets || self.state.fold.pending.iter().all(waits));
         assert!(!self.upstream_open && self.tools.is_empty() && self.state.fold.open_approvals.is_empty());
         self.compare_snapshots();
         self.step(Input::Delete);

@@ -8,7 +8,7 @@ use steerage::{
     provider::{Message, Prefill, Retry},
     session::{
         conversation::MessageStatus,
-        state::{BYTES_MAX_LEAST, Input, Limits, RECOVERIES_MAX},
+        state::{BYTES_MAX_LEAST, Input, Limits, OnCrash, RECOVERIES_MAX},
     },
     spec::{OnDisconnect, SessionSpec},
 };
@@ -338,4 +338,61 @@ fn a_limit_is_told_of_once_and_across_writers() {
         life.begin();
         assert_eq!(life.log.len(), tail, "a full session takes nothing new, after a restart neither");
     }
+}
+
+/// With a function of the client's whose calls end the run.
+fn functions(limits: Limits) -> Life {
+    let mut life = Life::wished(Prefill::Yes, limits, |spec: &mut SessionSpec| {
+        let look = json!({"name": "look_there", "ends_run": true, "timeout_s": 5});
+        spec.tools.push(serde_json::from_value(look).expect("a declaration"));
+    });
+    life.begin();
+    life
+}
+
+#[test]
+fn a_lost_tool_leaves_a_run_that_its_calls_end() {
+    let mut life = functions(Limits::default());
+    life.calls(0, "act", "{}");
+    life.calls(1, "look_there", "{}");
+    life.ends();
+    let from = life.log.len();
+    life.crash();
+    let due = ["run.recovered 1 restart_step", "tool.failed outcome_unknown", "run.completed tool_calls"];
+    assert_eq!(life.outline(from), due);
+    assert!(life.state.fold.hands_over() && !life.runs());
+}
+
+#[test]
+fn what_its_calls_ended_is_not_recovered_and_never_too_late() {
+    let mut life = functions(Limits { on_crash: OnCrash::Fail, ..Limits::default() });
+    life.calls(0, "look_there", "{}");
+    life.ends();
+    life.command(json!({"type": "steer", "command_id": "s", "content": "and then?"}));
+    let from = life.log.len();
+    for _ in 0..2 * RECOVERIES_MAX {
+        life.crash();
+    }
+    assert_eq!(life.outline(from), [] as [&str; 0]);
+    let expires = life.log.last().expect("events").at.after_seconds(86_400);
+    assert_eq!(life.state.deadline(), Some(expires), "nothing but the end of the session is waited for");
+    let call_id = life.state.fold.conversation.newest_calls().next().expect("a call").call_id.clone();
+    life.command(json!({"type": "tool_result", "call_id": call_id, "output": 1}));
+    assert!(
+        matches!(&life.prompt().messages[..], [.., Message::Tool { .. }, Message::User(text)] if text == "and then?")
+    );
+}
+
+#[test]
+fn a_call_that_ends_the_run_waits_beside_one_that_does_not_and_only_that_one_is_late() {
+    let mut life = functions(Limits::default());
+    life.calls(0, "look_there", "{}");
+    life.calls(1, "theirs", "{}");
+    life.ends();
+    life.crash();
+    let from = life.log.len();
+    life.waits();
+    assert_eq!(life.outline(from), ["tool.failed outcome_unknown", "run.completed tool_calls"]);
+    assert_eq!(life.now, life.log[from].at);
+    assert!(life.state.fold.conversation.newest_calls().next().expect("a call").outcome.is_none());
 }

@@ -13,7 +13,7 @@ use steerage::{
 
 use super::{READERS, frames, rules::Client};
 
-mod scripts;
+pub(crate) mod scripts;
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/ai_sdk/{name}.txt"))
@@ -68,7 +68,7 @@ fn told(about: &str, log: &[Frame], rests: &BTreeSet<usize>, options: Options) -
 }
 
 /// The log of a file, and where it rests.
-fn parse(file: &str) -> (Vec<Frame>, BTreeSet<usize>) {
+pub(crate) fn parse(file: &str) -> (Vec<Frame>, BTreeSet<usize>) {
     let (mut log, mut rests, mut encoder) = (Vec::new(), BTreeSet::new(), Encoder::default());
     for line in file.lines() {
         if let Some(json) = line.strip_prefix("< ") {

@@ -183,7 +183,7 @@ fn whatever_the_machine_writes_is_a_message() {
 }
 
 /// The log of the session as it was served.
-async fn served(story: &Story) -> Vec<Frame> {
+pub(crate) async fn served(story: &Story) -> Vec<Frame> {
     let mut encoder = Encoder::default();
     let log = story.log().await;
     let frame = |value: &Value| {

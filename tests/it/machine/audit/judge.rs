@@ -36,8 +36,9 @@ impl Audit {
                 (Message::System(text), Role::System) | (Message::User(text), Role::User) => {
                     assert_eq!(*text, said.text)
                 }
-                (Message::Assistant { text, calls, .. }, Role::Assistant) => {
+                (Message::Assistant { text, calls, reasoning }, Role::Assistant) => {
                     assert_eq!(*text, said.text);
+                    assert!(said.brought.as_ref().is_none_or(|brought| brought == reasoning), "what was thought");
                     assert_eq!(calls.iter().map(|call| &call.call_id).collect::<Vec<_>>(), due);
                     for call in calls {
                         let known = &self.calls[&call.call_id];
@@ -49,10 +50,11 @@ impl Audit {
                 (message, role) => panic!("{message:?} for {role:?}"),
             }
             for due in due {
-                let Some(Message::Tool { call_id, edited_arguments, .. }) = told.next() else {
+                let Some(Message::Tool { call_id, edited_arguments, outcome, .. }) = told.next() else {
                     panic!("{due} has an end")
                 };
                 assert_eq!((call_id, edited_arguments), (due, &self.calls[due].edited));
+                assert!(self.calls[due].brought.as_ref().is_none_or(|brought| brought == outcome), "as it was brought");
             }
         }
         assert_eq!(told.next(), None, "what was taken back is not told");

@@ -12,9 +12,9 @@ use steerage::{
 use crate::recovery::life::Life;
 
 /// Its files, what happens, and how.
-type Script = (&'static [&'static str], &'static str, fn() -> Life);
+pub(crate) type Script = (&'static [&'static str], &'static str, fn() -> Life);
 
-pub(super) const ALL: &[Script] = &[
+pub(crate) const ALL: &[Script] = &[
     (&["text"], "The model says something.", || {
         let mut life = begun();
         life.says("Good ");
@@ -315,7 +315,7 @@ pub(super) const ALL: &[Script] = &[
     }),
 ];
 
-fn life(prefill: Prefill) -> Life {
+pub(crate) fn life(prefill: Prefill) -> Life {
     let mut life = Life::wished(prefill, Limits::default(), |spec: &mut SessionSpec| {
         let asks = json!({"name": "theirs_asks", "executor": "client", "approval": "always"});
         spec.tools.push(serde_json::from_value(asks).expect("a declaration"));
@@ -344,12 +344,12 @@ fn lost_in_text(prefill: Prefill) -> Life {
     life
 }
 
-fn answers(life: &mut Life) {
+pub(crate) fn answers(life: &mut Life) {
     life.says("Done.");
     life.ends();
 }
 
-fn cancelled(mut life: Life) -> Life {
+pub(crate) fn cancelled(mut life: Life) -> Life {
     life.command(json!({"type": "cancel", "command_id": "stop"}));
     life
 }
@@ -360,14 +360,14 @@ fn done(life: &mut Life, result: Result<Value, String>) {
     life.step(Input::ToolDone { call_id: call.call_id, result });
 }
 
-fn approve(life: &mut Life, more: Value) {
+pub(crate) fn approve(life: &mut Life, more: Value) {
     let mut command = json!({"type": "approve", "command_id": "yes", "approval_id": life.state.fold.open_approvals[0]});
     command.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
     life.command(command);
 }
 
 /// The client's tool of that name ends.
-fn result(life: &mut Life, name: &str, end: Value) {
+pub(crate) fn result(life: &mut Life, name: &str, end: Value) {
     let open = life.state.fold.conversation.newest_calls().find(|call| call.name == name && call.outcome.is_none());
     let call_id: CallId = open.expect("a call").call_id.clone();
     let mut command = json!({"type": "tool_result", "command_id": "result", "call_id": call_id});
