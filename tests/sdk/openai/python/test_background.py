@@ -256,6 +256,19 @@ def test_a_steered_response_names_its_successor(client, server, name):
     assert judge.events(client.responses.retrieve(successor.id, stream=True)).text == successor.output_text
 
 
+def test_a_cancel_reaches_what_it_was_steered_into(client, server, upstream, name):
+    """Who knows only the first id can stop it all the same."""
+    raw = client.responses.with_raw_response.create(model="up/x", input=f"hold {name}", background=True)
+    response = raw.parse()
+    until_seen(client, response, FEW)
+    server.control(raw.headers["steerage-session"], {"type": "steer", "content": f"hold on {name}"})
+    successor = client.responses.retrieve(client.responses.retrieve(response.id).metadata["steerage_successor"])
+    until_seen(client, successor, FEW)
+    assert client.responses.cancel(response.id).status == "incomplete", "the steered one stays what it was"
+    assert upstream.about(f"hold on {name}")[0].closed.wait(2), "the model goes on"
+    assert client.responses.retrieve(successor.id).status == "cancelled"
+
+
 def test_background_is_not_for_what_is_not_stored(client, name):
     with pytest.raises(openai.BadRequestError) as caught:
         begin(client, f"hello {name}", store=False)
