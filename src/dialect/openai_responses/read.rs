@@ -51,6 +51,12 @@ pub(super) struct Requested<'a> {
     pub(super) allowed: bool,
 }
 
+/// `tool.completed` and `tool.failed`.
+#[derive(Deserialize)]
+pub(super) struct Ended {
+    pub(super) call_id: CallId,
+}
+
 /// `run.failed`.
 #[derive(Deserialize)]
 pub(super) struct RunFailed {

@@ -74,6 +74,10 @@ impl Responses {
     /// are of earlier turns than the one that is current afterwards, where this frame began it; else 0.
     pub fn push(&mut self, frame: &Frame, chunks: &mut Chunks) -> serde_json::Result<usize> {
         if self.run_over {
+            // Calls that a run ended with have their ends later, also where no other run begins with them.
+            if matches!(frame.kind(), "tool.completed" | "tool.failed") && !self.calls.open().is_empty() {
+                self.calls.end(&read::<read::Ended>(&frame.json())?.call_id);
+            }
             return Ok(0);
         }
         let Some(turn) = &mut self.turn else { return self.push_before(frame, chunks) };

@@ -136,17 +136,37 @@ async fn many_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_steered_one_is_of_what_it_was_steered_into() {
-    let story = Story::new([endless("One"), endless("A")]);
+async fn of_a_steered_one_what_it_was_steered_into() {
+    let story = Story::new([endless("One"), endless("A"), says("ok")]);
     let client = OpenAi::of(&story);
     let mut stream = client.begin(json!({"input": "Count", "conversation": "s"})).await;
     stream.until("response.output_text.delta").await;
     story.receipt(json!({"type": "steer", "content": "letters"})).await;
     let first = stream.whole().await;
     story.wait("text.delta", 2).await;
-    assert_eq!(client.cancel(id(&first)).await, first, "it stays as it ended");
-    assert_eq!(story.model.open(), 0, "and its run is stopped");
+    // Whoever has only the first name stops what became of it; the object is as it was.
+    assert_eq!(client.cancel(id(&first)).await, first);
+    assert_eq!(story.model.open(), 0);
     let second = client.cancel(&format!("{}.2", id(&first))).await;
     assert_eq!((&second["status"], text(&second).as_str()), (&json!("cancelled"), "A"));
     assert_eq!(client.cancel(id(&first)).await, first);
+    let log = story.log().await;
+    assert_eq!(events(&log, "run.cancelled").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_one_that_waits_for_results_the_wait() {
+    let story = Story::new([calls(&[("look", json!({}))]), endless("One")]);
+    let client = OpenAi::of(&story);
+    let asked = json!({"input": "Go", "conversation": "s", "tools": [super::client::function("look")]});
+    let first = client.create(asked).await;
+    let late = json!([super::client::output(&of(&first, "function_call")[0], "high")]);
+    assert_eq!(client.cancel(id(&first)).await, first);
+    assert_eq!(client.refused(json!({"conversation": "s", "input": late})).await.status, 400);
+    assert_eq!(client.cancel(id(&first)).await, first, "again");
+    let second = client.create(json!({"input": "Never mind", "conversation": "s", "background": true})).await;
+    story.wait("text.delta", 1).await;
+    assert_eq!(client.cancel(id(&first)).await, first);
+    assert_eq!(story.model.open(), 1, "the next one was not meant");
+    client.cancel(id(&second)).await;
 }

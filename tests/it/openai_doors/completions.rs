@@ -228,7 +228,7 @@ async fn a_failure_before_the_first_token_is_a_status_that_asks_for_no_other_try
         (FailureCode::UpstreamOverloaded, 429),
         (FailureCode::UpstreamError, 502),
         (FailureCode::UpstreamUnreachable, 502),
-        (FailureCode::UpstreamRejected, 400),
+        (FailureCode::UpstreamRejected, 502),
     ] {
         let (story, refused) = failed(&client, ProviderError::fatal(code, "no luck")).await;
         assert_eq!((refused.status, refused.headers["x-should-retry"].as_str()), (status, "false"), "{refused:?}");
