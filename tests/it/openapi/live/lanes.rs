@@ -84,10 +84,10 @@ pub(super) async fn steers(observer: &Observer) {
     assert_eq!(socket.until("response.incomplete").await["response"]["incomplete_details"]["reason"], "steered");
     let next = socket.until("response.created").await["response"].clone();
     assert_eq!(next["previous_response_id"], first);
-    socket.steer(&first, "too late").await;
-    socket.until("response.steer.failed").await;
     observer.post(&format!("{API}/{}/cancel", next["id"].as_str().unwrap()), json!({})).await;
     socket.until("response.incomplete").await;
+    socket.steer(&first, "too late").await;
+    socket.until("response.steer.failed").await;
 
     // Where the run waits for a person, a steer waits with it; there is room for some.
     socket.create(ask("demo/tools", "the weather in Oslo")).await;
