@@ -20,6 +20,10 @@ SAMPLING = {"temperature", "top_p", "max_tokens", "stop", "seed", "tokens_per_se
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
+    # A stream of which everything is left out is silent until its run ends, and then has no event with JSON.
+    for name in ("startIndex", "starting_after"):
+        if case.query and str(case.query.get(name, "")).isdigit():
+            case.query[name] = 0
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
     operation = case.operation.definition.raw["operationId"]
@@ -32,18 +36,15 @@ def before_call(context, case, kwargs):
             case.body = {**case.body, "command_id": key}
     elif operation == "submitChat" and isinstance(case.body, dict):
         case.body = chat(options(integers(case.body)))
-    elif operation == "resumeChat" and case.query and "startIndex" in case.query:
-        # A stream of which everything is left out is silent until its run ends.
-        case.query["startIndex"] = min(int(case.query["startIndex"]), 0)
     elif operation == "createCompletion" and isinstance(case.body, dict):
         case.body = completion(integers(case.body))
         keyed(case)
     elif operation == "createResponse" and isinstance(case.body, dict):
         case.body = response(integers(case.body))
         keyed(case)
-    elif operation in ("retrieveCompletion", "retrieveResponse") and case.query and "starting_after" in case.query:
-        # As above.
-        case.query["starting_after"] = min(int(case.query["starting_after"]), 0)
+    elif operation == "deleteResponse" and "conversation" in str((case.path_parameters or {}).get("response_id")):
+        # A conversation is deleted as what it is.
+        case.path_parameters["response_id"] = "resp_none"
     elif operation == "listInputItems" and case.query:
         # The name of an item that is there.
         case.query.pop("after", None)
@@ -68,6 +69,10 @@ def create(body):
     """A body that the server can serve."""
     if isinstance(body.get("input"), list):
         body["input"] = [*body["input"], {"role": "user", "content": "go on"}]
+        for said in body["input"]:
+            # Each call has a name of its own.
+            for call in said.get("calls") or []:
+                call["call_id"] = f"call-{next(FRESH)}"
     return options(body)
 
 

@@ -52,7 +52,11 @@ impl Settings {
             fields.insert(name.into(), said.or_else(|| of_session(spec, name)).unwrap_or_else(otherwise));
         }
         if let Some(Value::Object(text)) = fields.get_mut("text") {
-            text.entry("format").or_insert_with(|| json!({"type": "text"}));
+            let format = text.entry("format").or_insert_with(|| json!({"type": "text"}));
+            // Said to be nothing, it is the default: clients read an object.
+            if !format.is_object() {
+                *format = json!({"type": "text"});
+            }
         }
         let fields = Value::Object(fields).to_string();
         let mut metadata = said("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
