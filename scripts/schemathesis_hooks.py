@@ -135,7 +135,7 @@ def completion(body):
         calls = message.get("tool_calls") or []
         for call in calls:
             call["id"] = f"call_{next(FRESH)}"
-            call["function"]["arguments"] = "{}"
+            call["function"] = {**call["function"], "name": "look", "arguments": "{}"}
         messages.append(message)
         messages.extend({"role": "tool", "tool_call_id": call["id"], "content": "done"} for call in calls)
     body["messages"] = messages or [{"role": "user", "content": "go on"}]

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use tokio::io::DuplexStream;
+use tokio::{
+    io::DuplexStream,
+    time::{Instant, timeout_at},
+};
 use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
 use super::{
@@ -41,11 +44,11 @@ impl Socket<'_> {
 
     /// The next message of that type, and what is before it.
     async fn until(&mut self, kind: &str) -> Value {
+        let patience = Instant::now() + Duration::from_secs(60);
         loop {
-            let next = tokio::time::timeout(Duration::from_secs(60), self.stream.next()).await;
-            let message =
-                next.unwrap_or_else(|_| panic!("no {kind}")).expect("the socket stays open").expect("it lives");
-            let Message::Text(text) = message else { continue };
+            let next = timeout_at(patience, self.stream.next()).await;
+            let message = next.unwrap_or_else(|_| panic!("no {kind}"));
+            let Message::Text(text) = message.expect("the socket stays open").expect("it lives") else { continue };
             let message: Value = serde_json::from_str(&text).expect("JSON");
             self.observer.heard(&message);
             if message["type"] == kind {
@@ -84,10 +87,10 @@ pub(super) async fn steers(observer: &Observer) {
     assert_eq!(socket.until("response.incomplete").await["response"]["incomplete_details"]["reason"], "steered");
     let next = socket.until("response.created").await["response"].clone();
     assert_eq!(next["previous_response_id"], first);
-    socket.steer(&first, "too late").await;
-    socket.until("response.steer.failed").await;
     observer.post(&format!("{API}/{}/cancel", next["id"].as_str().unwrap()), json!({})).await;
     socket.until("response.incomplete").await;
+    socket.steer(&first, "too late").await;
+    socket.until("response.steer.failed").await;
 
     // Where the run waits for a person, a steer waits with it; there is room for some.
     socket.create(ask("demo/tools", "the weather in Oslo")).await;

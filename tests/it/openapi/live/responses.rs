@@ -126,7 +126,8 @@ pub(super) async fn tools(observer: &Observer) {
         observer.denied(API, json!({"input": decision(&asked, !approve)}), 400, "already_resolved").await;
         let mut said = decision(&asked, approve);
         said.as_array_mut().unwrap().push(json!({"role": "user", "content": "hurry"}));
-        observer.denied(API, json!({"input": said}), 400, "no_active_run").await;
+        let said = json!({"input": said, "conversation": asked["conversation"]});
+        observer.denied(API, said, 400, "no_active_run").await;
     }
     let late = observer.response(with(ask("demo/tools", "the weather in Oslo"), server_tool("always"))).await;
     let session = late["conversation"]["id"].as_str().unwrap();
@@ -203,6 +204,9 @@ pub(super) async fn refusals(observer: &Observer) {
     let nowhere = json!([{"type": "item_reference", "id": "msg_nobody_aaaaaa_3"}]);
     observer.denied(API, ask("demo/echo", nowhere), 404, "not_found").await;
     observer.denied(API, ask("nobody/nothing", "go"), 404, "model_not_found").await;
+    let long = observer.response(ask("demo/chaos", "huge")).await;
+    let again = json!(vec![json!({"type": "item_reference", "id": long["output"][0]["id"]}); 20]);
+    observer.denied(API, ask("demo/echo", again), 400, "context_length_exceeded").await;
     for (path, status) in [
         (format!("{API}/resp_nobody_aaaaaa_3"), 404),
         (format!("{API}/resp_nobody_aaaaaa_3?stream=maybe"), 400),
