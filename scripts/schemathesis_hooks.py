@@ -20,9 +20,11 @@ SAMPLING = {"temperature", "top_p", "max_tokens", "stop", "seed", "tokens_per_se
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
+    operation = case.operation.definition.raw["operationId"]
+    if operation in ("resumeChat", "retrieveCompletion", "retrieveResponse"):
+        shown(case.query or {})
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
-    operation = case.operation.definition.raw["operationId"]
     if operation == "createSession" and isinstance(case.body, dict):
         case.body = create(integers(case.body))
     elif operation == "giveCommand" and isinstance(case.body, dict):
@@ -32,18 +34,12 @@ def before_call(context, case, kwargs):
             case.body = {**case.body, "command_id": key}
     elif operation == "submitChat" and isinstance(case.body, dict):
         case.body = chat(options(integers(case.body)))
-    elif operation == "resumeChat" and case.query and "startIndex" in case.query:
-        # A stream of which everything is left out is silent until its run ends.
-        case.query["startIndex"] = min(int(case.query["startIndex"]), 0)
     elif operation == "createCompletion" and isinstance(case.body, dict):
         case.body = completion(integers(case.body))
         keyed(case)
     elif operation == "createResponse" and isinstance(case.body, dict):
         case.body = response(integers(case.body))
         keyed(case)
-    elif operation in ("retrieveCompletion", "retrieveResponse") and case.query and "starting_after" in case.query:
-        # As above.
-        case.query["starting_after"] = min(int(case.query["starting_after"]), 0)
     elif operation == "listInputItems" and case.query:
         # The name of an item that is there.
         case.query.pop("after", None)
@@ -53,6 +49,14 @@ def before_call(context, case, kwargs):
             case.headers["Accept"] = "application/json"
         if "wait_s" in case.query:
             case.query["wait_s"] = min(int(case.query["wait_s"]), 1)
+
+
+def shown(query):
+    """A stream of which everything is left out is silent until its run ends. Also of requests that are meant to be invalid for
+    what these doors pass over, an unknown parameter."""
+    for name in ("startIndex", "starting_after"):
+        if str(query.get(name, "")).isdecimal():
+            query[name] = 0
 
 
 def integers(value):
@@ -68,6 +72,8 @@ def create(body):
     """A body that the server can serve."""
     if isinstance(body.get("input"), list):
         body["input"] = [*body["input"], {"role": "user", "content": "go on"}]
+        for call in [call for message in body["input"] for call in message.get("calls", [])]:
+            call.update(call_id=f"call_{next(FRESH)}", name="look")
     return options(body)
 
 
@@ -116,6 +122,8 @@ def options(body):
                 tool["parameters"] = {"type": "object", "default": tool["parameters"]}
             if tool.get("executor") == "builtin":
                 tool["executor"] = "client" if tool["name"] != "get_weather" else "builtin"
+            if tool.get("executor") == "builtin":
+                tool.pop("ends_run", None)
         body["tools"] = list(tools.values())
     return body
 
@@ -132,6 +140,8 @@ def completion(body):
     for message in body.get("messages", []):
         if message["role"] == "tool":
             continue
+        # Read where there is no content, so it must be what it is.
+        message.pop("refusal", None)
         calls = message.get("tool_calls") or []
         for call in calls:
             call["id"] = f"call_{next(FRESH)}"
