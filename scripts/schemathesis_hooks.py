@@ -20,11 +20,13 @@ SAMPLING = {"temperature", "top_p", "max_tokens", "stop", "seed", "tokens_per_se
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    operation = case.operation.definition.raw["operationId"]
-    if operation in ("resumeChat", "retrieveCompletion", "retrieveResponse"):
-        shown(case.query or {})
+    # A stream of which everything is left out is silent until its run ends, and then has no event with JSON.
+    for name in ("startIndex", "starting_after"):
+        if case.query and str(case.query.get(name, "")).isdigit():
+            case.query[name] = 0
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
+    operation = case.operation.definition.raw["operationId"]
     if operation == "createSession" and isinstance(case.body, dict):
         case.body = create(integers(case.body))
     elif operation == "giveCommand" and isinstance(case.body, dict):
@@ -40,6 +42,9 @@ def before_call(context, case, kwargs):
     elif operation == "createResponse" and isinstance(case.body, dict):
         case.body = response(integers(case.body))
         keyed(case)
+    elif operation == "deleteResponse" and "conversation" in str((case.path_parameters or {}).get("response_id")):
+        # A conversation is deleted as what it is.
+        case.path_parameters["response_id"] = "resp_none"
     elif operation == "listInputItems" and case.query:
         # The name of an item that is there.
         case.query.pop("after", None)
@@ -49,14 +54,6 @@ def before_call(context, case, kwargs):
             case.headers["Accept"] = "application/json"
         if "wait_s" in case.query:
             case.query["wait_s"] = min(int(case.query["wait_s"]), 1)
-
-
-def shown(query):
-    """A stream of which everything is left out is silent until its run ends. Also of requests that are meant to be invalid for
-    what these doors pass over, an unknown parameter."""
-    for name in ("startIndex", "starting_after"):
-        if str(query.get(name, "")).isdecimal():
-            query[name] = 0
 
 
 def integers(value):
@@ -72,8 +69,10 @@ def create(body):
     """A body that the server can serve."""
     if isinstance(body.get("input"), list):
         body["input"] = [*body["input"], {"role": "user", "content": "go on"}]
-        for call in [call for message in body["input"] for call in message.get("calls", [])]:
-            call.update(call_id=f"call_{next(FRESH)}", name="look")
+        for said in body["input"]:
+            # Each call has a name of its own.
+            for call in said.get("calls") or []:
+                call.update(call_id=f"call-{next(FRESH)}", name="look")
     return options(body)
 
 

@@ -51,10 +51,12 @@ impl Settings {
             let said = said(name).filter(|value| is_one(value)).cloned();
             fields.insert(name.into(), said.or_else(|| of_session(spec, name)).unwrap_or_else(otherwise));
         }
-        if let Some(Value::Object(text)) = fields.get_mut("text")
-            && text.get("format").is_none_or(Value::is_null)
-        {
-            text.insert("format".into(), json!({"type": "text"}));
+        if let Some(Value::Object(text)) = fields.get_mut("text") {
+            let format = text.entry("format").or_insert_with(|| json!({"type": "text"}));
+            // Said to be nothing, it is the default: clients read an object.
+            if !format.is_object() {
+                *format = json!({"type": "text"});
+            }
         }
         let fields = Value::Object(fields).to_string();
         let mut metadata = said("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
@@ -122,7 +124,7 @@ mod tests {
     #[test]
     fn a_request_is_echoed_and_what_it_leaves_out_is_as_the_session_is() {
         let spec = spec(json!({"system": "Be brief.", "params": {"temperature": 0.5, "top_p": 0.9, "max_tokens": 7}}));
-        let echo = json!({"openai": {"temperature": 1.5, "text": {"verbosity": "low", "format": null}, "tool_choice": "required",
+        let echo = json!({"openai": {"temperature": 1.5, "text": {"verbosity": "low"}, "tool_choice": "required",
                                      "metadata": {"a": "b"}, "previous_response_id": "resp_x", "background": true}});
         let (said, settings) = fields(&spec, echo);
         assert_eq!((&said["temperature"], &said["top_p"]), (&json!(1.5), &json!(0.9)));

@@ -52,11 +52,13 @@ pub(super) async fn respond(app: &App, mut request: CreateRequest, key: Option<K
     match request.conversation.clone() {
         within if !asked.approvals.is_empty() => {
             let previous = request.previous_response_id.as_ref().map(|previous| previous.session.clone());
-            let says_more = !asked.inputs.is_empty();
+            let knows_before =
+                request.previous_response_id.is_some() || news(&request.items).len() < request.items.len();
+            let says_next = !asked.inputs.is_empty() && knows_before && within.is_none();
             match go_on(app, asked, within.clone().or(previous)).await {
                 // A client that keeps the history sends the answer again with what is said next, also where the run that
                 // had asked was stopped.
-                Err(refusal) if says_more && within.is_none() && ANSWERED_BEFORE.contains(&refusal.code()) => {
+                Err(refusal) if says_next && NOT_WAITED_FOR.contains(&refusal.code()) => {
                     begin(app, key.as_ref().map(Key::session), request, key).await
                 }
                 gone_on => gone_on,
@@ -67,8 +69,8 @@ pub(super) async fn respond(app: &App, mut request: CreateRequest, key: Option<K
     }
 }
 
-/// Refusals of an answer that nobody waits for any more.
-const ANSWERED_BEFORE: [&str; 3] = ["already_resolved", "stale", "no_active_run"];
+/// Refusals of an answer that nobody waits for any more, though it is the one that was given.
+const NOT_WAITED_FOR: [&str; 2] = ["stale", "no_active_run"];
 
 /// The items that are said for the first time: a client that keeps the history itself sends all of it, and what follows
 /// the last answer in it is new.
