@@ -42,9 +42,6 @@ def before_call(context, case, kwargs):
     elif operation == "createResponse" and isinstance(case.body, dict):
         case.body = response(integers(case.body))
         keyed(case)
-    elif operation == "deleteResponse" and "conversation" in str((case.path_parameters or {}).get("response_id")):
-        # A conversation is deleted as what it is.
-        case.path_parameters["response_id"] = "resp_none"
     elif operation == "listInputItems" and case.query:
         # The name of an item that is there.
         case.query.pop("after", None)
