@@ -42,9 +42,6 @@ def before_call(context, case, kwargs):
     elif operation == "createResponse" and isinstance(case.body, dict):
         case.body = response(integers(case.body))
         keyed(case)
-    elif operation == "deleteResponse" and "conversation" in str((case.path_parameters or {}).get("response_id")):
-        # A conversation is deleted as what it is.
-        case.path_parameters["response_id"] = "resp_none"
     elif operation == "listInputItems" and case.query:
         # The name of an item that is there.
         case.query.pop("after", None)
@@ -72,7 +69,7 @@ def create(body):
         for said in body["input"]:
             # Each call has a name of its own.
             for call in said.get("calls") or []:
-                call["call_id"] = f"call-{next(FRESH)}"
+                call.update(call_id=f"call-{next(FRESH)}", name="look")
     return options(body)
 
 
@@ -121,6 +118,8 @@ def options(body):
                 tool["parameters"] = {"type": "object", "default": tool["parameters"]}
             if tool.get("executor") == "builtin":
                 tool["executor"] = "client" if tool["name"] != "get_weather" else "builtin"
+            if tool.get("executor") == "builtin":
+                tool.pop("ends_run", None)
         body["tools"] = list(tools.values())
     return body
 
@@ -137,6 +136,8 @@ def completion(body):
     for message in body.get("messages", []):
         if message["role"] == "tool":
             continue
+        # Read where there is no content, so it must be what it is.
+        message.pop("refusal", None)
         calls = message.get("tool_calls") or []
         for call in calls:
             call["id"] = f"call_{next(FRESH)}"
