@@ -12,6 +12,10 @@ use crate::{
     store::disk,
 };
 
+mod connections;
+
+pub use connections::Connections;
+
 /// The configuration of a server.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -26,6 +30,8 @@ pub struct Config {
     pub upstreams: BTreeMap<String, Upstream>,
     /// Bounds.
     pub limits: Limits,
+    /// Bounds of connections.
+    pub connections: Connections,
     /// What becomes of a run whose process is gone: `continue` or `fail`.
     pub on_crash: OnCrash,
     /// Seconds that running generations may go on after SIGTERM.
@@ -148,6 +154,7 @@ impl Default for Config {
             durability: DiskDurability::Os,
             upstreams: BTreeMap::new(),
             limits: Limits::default(),
+            connections: Connections::default(),
             on_crash: OnCrash::default(),
             drain_grace_s: 20,
         }
@@ -229,6 +236,7 @@ impl Config {
                 return fail(format!("upstream {name}: a timeout is at least 1 second"));
             }
         }
+        self.connections.check().map_err(ConfigError)?;
         let Limits {
             sessions_max,
             steps_max,
@@ -352,6 +360,8 @@ mod tests {
         assert!(with(|c| c.listen = "0.0.0.0:80".parse().unwrap()).contains("loopback"));
         assert!(with(|c| c.store = "tape".into()).contains("tape"));
         assert!(with(|c| c.store = "disk:".into()).contains("disk:FOLDER"));
+        assert!(with(|c| c.connections.max = 0).contains("connections.max"));
+        assert!(with(|c| c.connections.send_buffer_bytes = 1).contains("send_buffer_bytes"));
         assert!(with(|c| c.limits.steps_max = 0).contains("steps_max"));
         assert!(with(|c| c.limits.bytes_max = 8_388_607).contains("limits.bytes_max is at least 8388608"));
         assert!(with(|c| c.add_upstream("demo=http://x/v1").unwrap()).contains("demo"));

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use steerage::{
     Config, Server,
     config::{ConfigError, DiskDurability},
-    server::Drained,
+    server::{Drained, socket::Sockets},
 };
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -127,12 +127,7 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
     );
     // Whoever started us may have closed our output: no reason not to serve, and `println` would panic.
     let _nobody_reads = std::io::stdout().write_all(greeting.as_bytes());
-    let listener = axum::serve::ListenerExt::tap_io(listener, |socket| {
-        // Without it the kernel holds a token back until the one before is acknowledged.
-        if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%error, "no TCP_NODELAY");
-        }
-    });
+    let listener = Sockets::new(listener, config.connections);
     match server.serve(listener, stop_signal()).await {
         Ok(Drained::Whole) => {
             tracing::info!("stopped, every generation had ended");

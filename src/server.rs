@@ -22,8 +22,12 @@ use crate::{
 };
 
 pub mod connection;
+mod edge;
+mod places;
+pub mod socket;
+mod streams;
 
-use connection::Connections;
+use edge::Edge;
 
 /// How often a draining server looks whether the last generation has ended.
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -126,7 +130,7 @@ impl Server {
         Ok(Running { router: http::router(app), registry, stopping, tracker, grace })
     }
 
-    /// Serves on `listener` until `stop` is ready, then drains.
+    /// Serves on `listener` until `stop` is ready, then drains. TCP is best wrapped in [`socket::Sockets`].
     pub async fn serve<L>(
         self,
         listener: L,
@@ -134,28 +138,20 @@ impl Server {
     ) -> std::io::Result<Drained>
     where
         L: Listener,
-        L::Addr: std::fmt::Debug,
+        L::Addr: 'static,
     {
+        let bounds = self.config.connections;
         let running = self.start().map_err(std::io::Error::other)?;
-        let stopping = running.stopping.clone();
-        let serving = axum::serve(Connections(listener), running.router.clone())
-            .with_graceful_shutdown(async move { stopping.cancelled().await });
-        let (drained, served) = tokio::join!(
+        let edge = Edge::new(bounds, running.router.clone(), running.stopping.clone(), running.tracker.clone());
+        let (drained, ()) = tokio::join!(
             async {
                 stop.await;
                 running.stop().await
             },
-            // Streams end because their logs or the server end; a connection that hangs on is left behind.
-            async {
-                let mut serving = std::pin::pin!(serving.into_future());
-                tokio::select! {
-                    result = serving.as_mut() => return result,
-                    () = running.tracker.wait() => {}
-                }
-                timeout(CLOSE_MAX, serving).await.unwrap_or(Ok(()))
-            },
+            edge.accept(listener),
         );
-        served.map(|()| drained)
+        edge.cut();
+        Ok(drained)
     }
 }
 
@@ -170,7 +166,7 @@ fn open(config: &Config) -> Result<Arc<dyn Store>, ConfigError> {
 /// A server that serves.
 pub struct Running {
     /// Every route, for a listener or for a place in another axum application. An application that serves it itself
-    /// wraps its listener in [`Connections`], so that a command counts although its client leaves right after it.
+    /// wraps its listener in [`connection::Connections`], so that a command counts although its client leaves right after it.
     pub router: Router,
     registry: Arc<Registry>,
     stopping: CancellationToken,

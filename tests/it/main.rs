@@ -13,6 +13,7 @@ mod chat;
 mod chats;
 mod commands;
 mod disk;
+mod edge;
 mod examples;
 mod failstop;
 mod handover;
