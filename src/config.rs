@@ -1,6 +1,11 @@
 //! Everything that can be set: a TOML file, then the environment and the command line over it, checked once.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,12 +35,25 @@ pub struct Config {
     pub upstreams: BTreeMap<String, Upstream>,
     /// Bounds.
     pub limits: Limits,
+    /// The certificate of the server's own. Without it it speaks plain HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// Bounds of connections.
     pub connections: Connections,
     /// What becomes of a run whose process is gone: `continue` or `fail`.
     pub on_crash: OnCrash,
     /// Seconds that running generations may go on after SIGTERM.
     pub drain_grace_s: u64,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM file: the certificate first, then those that lead to a root.
+    pub cert: PathBuf,
+    /// PEM file: its private key (PKCS#8, PKCS#1 or SEC1), not encrypted.
+    pub key: PathBuf,
 }
 
 /// What of a log on disk survives what. Either way nothing that was shown is lost with the process, and nothing that
@@ -154,6 +172,7 @@ impl Default for Config {
             durability: DiskDurability::Os,
             upstreams: BTreeMap::new(),
             limits: Limits::default(),
+            tls: None,
             connections: Connections::default(),
             on_crash: OnCrash::default(),
             drain_grace_s: 20,
@@ -235,6 +254,9 @@ impl Config {
             if [connect, headers, first_event, between_events].contains(&Duration::ZERO) {
                 return fail(format!("upstream {name}: a timeout is at least 1 second"));
             }
+        }
+        if self.tls.is_some() && !cfg!(feature = "tls") {
+            return fail("tls: this build has no TLS (feature `tls`)".into());
         }
         self.connections.check().map_err(ConfigError)?;
         let Limits {

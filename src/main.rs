@@ -5,7 +5,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand};
 use steerage::{
     Config, Server,
-    config::{ConfigError, DiskDurability},
+    config::{self, ConfigError, DiskDurability},
     server::{Drained, socket::Sockets},
 };
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -56,6 +56,13 @@ struct Serve {
     /// fsync (a power cut, every event) [default: os].
     #[arg(long, env = "STEERAGE_DURABILITY", value_name = "LEVEL")]
     durability: Option<DiskDurability>,
+    /// PEM file of a certificate and those that lead to its root: the server speaks https, HTTP/2 or HTTP/1.1. SIGHUP
+    /// reads it again.
+    #[arg(long, env = "STEERAGE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file of the certificate's private key.
+    #[arg(long, env = "STEERAGE_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// An OpenAI-compatible model server, its models appear as NAME/MODEL. Its key is read from
     /// STEERAGE_NAME_API_KEY. May be repeated.
     #[arg(long, env = "STEERAGE_UPSTREAM", value_name = "NAME=URL", value_delimiter = ',')]
@@ -73,6 +80,9 @@ impl Serve {
         }
         if let Some(durability) = self.durability {
             config.durability = durability;
+        }
+        if let (Some(cert), Some(key)) = (self.tls_cert, self.tls_key) {
+            config.tls = Some(config::Tls { cert, key });
         }
         for upstream in &self.upstream {
             config.add_upstream(upstream)?;
@@ -118,7 +128,8 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let url = format!("http://{address}");
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{address}");
     let greeting = format!(
         "steerage {} is listening on {url}  (store: {})\nsee it stream:\n  curl -N {url}/v1/sessions \
          -H 'content-type: application/json' -H 'accept: text/event-stream' -d '{{\"input\":\"tell me a story\"}}'\n",

@@ -23,11 +23,19 @@ use crate::{
 
 pub mod connection;
 mod edge;
+#[cfg(not(feature = "tls"))]
+mod no_tls;
 mod places;
 pub mod socket;
 mod streams;
+#[cfg(feature = "tls")]
+mod tls;
 
 use edge::Edge;
+#[cfg(not(feature = "tls"))]
+use no_tls::Tls;
+#[cfg(feature = "tls")]
+use tls::Tls;
 
 /// How often a draining server looks whether the last generation has ended.
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -42,6 +50,7 @@ pub struct Server {
     store: Option<Arc<dyn Store>>,
     providers: Providers,
     tools: Tools,
+    tls: Option<Tls>,
 }
 
 /// How a server ended.
@@ -75,7 +84,8 @@ impl Server {
             let provider = OpenAi::new(adapter).map_err(|error| ConfigError(error.to_string()))?;
             providers.insert(name.clone(), Arc::new(provider));
         }
-        Ok(Self { config, env: Env::system(), store: None, providers, tools: builtin::tools() })
+        let tls = config.tls.as_ref().map(Tls::new).transpose()?;
+        Ok(Self { config, env: Env::system(), store: None, providers, tools: builtin::tools(), tls })
     }
 
     /// Adds a provider of your own; its models appear as `NAME/MODEL`.
@@ -130,9 +140,10 @@ impl Server {
         Ok(Running { router: http::router(app), registry, stopping, tracker, grace })
     }
 
-    /// Serves on `listener` until `stop` is ready, then drains. TCP is best wrapped in [`socket::Sockets`].
+    /// Serves on `listener` until `stop` is ready, then drains. TCP is best wrapped in [`socket::Sockets`]. With a
+    /// certificate of its own, SIGHUP makes it read the files again.
     pub async fn serve<L>(
-        self,
+        mut self,
         listener: L,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<Drained>
@@ -140,15 +151,16 @@ impl Server {
         L: Listener,
         L::Addr: 'static,
     {
-        let bounds = self.config.connections;
+        let (bounds, tls) = (self.config.connections, self.tls.take());
         let running = self.start().map_err(std::io::Error::other)?;
-        let edge = Edge::new(bounds, running.router.clone(), running.stopping.clone(), running.tracker.clone());
-        let (drained, ()) = tokio::join!(
+        let edge = Edge::new(bounds, tls, running.router.clone(), running.stopping.clone(), running.tracker.clone());
+        let (drained, (), ()) = tokio::join!(
             async {
                 stop.await;
                 running.stop().await
             },
             edge.accept(listener),
+            edge.reload_certificates(),
         );
         edge.cut();
         Ok(drained)

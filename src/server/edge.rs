@@ -18,14 +18,16 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    signal::unix::{SignalKind, signal},
     time::{Duration, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service as _;
 
 use super::{
+    Tls,
     connection::{Connection, Protocol},
-    places::{Full, Places},
+    places::{Full, Place, Places},
     streams::Streams,
 };
 use crate::config;
@@ -55,6 +57,7 @@ const GOODBYE_MAX: Duration = Duration::from_secs(1);
 /// What all connections share.
 pub(super) struct Edge {
     bounds: config::Connections,
+    tls: Option<Tls>,
     places: Arc<Places>,
     router: Router,
     /// Cancelled when nothing new is taken in and what is there ends after its requests.
@@ -67,12 +70,13 @@ pub(super) struct Edge {
 impl Edge {
     pub(super) fn new(
         bounds: config::Connections,
+        tls: Option<Tls>,
         router: Router,
         stopping: CancellationToken,
         tracker: TaskTracker,
     ) -> Arc<Self> {
         let (places, cut) = (Places::new(&bounds), CancellationToken::new());
-        Arc::new(Self { bounds, places, router, stopping, cut, tracker })
+        Arc::new(Self { bounds, tls, places, router, stopping, cut, tracker })
     }
 
     /// Takes connections in until the server stops.
@@ -102,8 +106,22 @@ impl Edge {
                     continue;
                 }
             };
-            let io = Connection::new(io, self.bounds.stall_timeout(), Some(place));
-            self.tracker.spawn(self.clone().serve(io, peer));
+            self.tracker.spawn(self.clone().serve(io, place, peer));
+        }
+    }
+
+    /// Reads the certificate again whenever the process gets SIGHUP, until the server stops.
+    pub(super) async fn reload_certificates(&self) {
+        let Some(tls) = &self.tls else { return };
+        let mut hangups = match signal(SignalKind::hangup()) {
+            Ok(hangups) => hangups,
+            Err(error) => return tracing::warn!(%error, "SIGHUP cannot be heard"),
+        };
+        while let Some(Some(())) = self.stopping.run_until_cancelled(hangups.recv()).await {
+            match tls.reload() {
+                Ok(()) => tracing::info!("the certificate was read again"),
+                Err(error) => tracing::error!(%error, "the certificate cannot be read; the one before stays"),
+            }
         }
     }
 
@@ -112,20 +130,40 @@ impl Edge {
         self.cut.cancel();
     }
 
-    async fn serve<T>(self: Arc<Self>, mut io: Connection<T>, peer: Option<SocketAddr>)
+    async fn serve<T>(self: Arc<Self>, io: T, place: Place, peer: Option<SocketAddr>)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         // Tokens of its own: thousands of connections on one would share one lock.
         let (stopping, cut) = (self.stopping.child_token(), self.cut.child_token());
+        let Some(tls) = &self.tls else { return self.speak(io, place, peer, &stopping, &cut).await };
+        match stopping.run_until_cancelled(tls.accept(io)).await {
+            Some(Ok(io)) => self.speak(io, place, peer, &stopping, &cut).await,
+            Some(Err(error)) => tracing::debug!(?peer, %error, "no TLS handshake"),
+            None => {}
+        }
+    }
+
+    /// Finds out what the peer speaks, and serves it.
+    async fn speak<T>(
+        &self,
+        io: T,
+        place: Place,
+        peer: Option<SocketAddr>,
+        stopping: &CancellationToken,
+        cut: &CancellationToken,
+    ) where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut io = Connection::new(io, self.bounds.stall_timeout(), Some(place));
         let protocol = tokio::select! {
             protocol = timeout(self.bounds.first_byte_timeout(), io.protocol()) => protocol,
             () = stopping.cancelled() => return,
         };
         let served = async {
             match protocol {
-                Ok(Ok(Some(Protocol::Http1))) => self.http1(io, peer, &stopping).await,
-                Ok(Ok(Some(Protocol::Http2))) => self.http2(io, peer, &stopping).await,
+                Ok(Ok(Some(Protocol::Http1))) => self.http1(io, peer, stopping).await,
+                Ok(Ok(Some(Protocol::Http2))) => self.http2(io, peer, stopping).await,
                 // Silent, or gone.
                 Err(_) | Ok(Err(_) | Ok(None)) => Ok(()),
             }

@@ -34,3 +34,5 @@ mod resume;
 mod sim;
 mod stores;
 mod tidy;
+#[cfg(feature = "tls")]
+mod tls;
