@@ -35,6 +35,10 @@ pub struct Config {
     pub upstreams: BTreeMap<String, Upstream>,
     /// Bounds.
     pub limits: Limits,
+    /// Names that the server may be asked for, besides those of loopback. Without any, a server on loopback answers to
+    /// those alone, and a server elsewhere to all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_hosts: Vec<String>,
     /// The certificate of the server's own. Without it it speaks plain HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
@@ -172,6 +176,7 @@ impl Default for Config {
             durability: DiskDurability::Os,
             upstreams: BTreeMap::new(),
             limits: Limits::default(),
+            allowed_hosts: Vec::new(),
             tls: None,
             connections: Connections::default(),
             on_crash: OnCrash::default(),
@@ -254,6 +259,11 @@ impl Config {
             if [connect, headers, first_event, between_events].contains(&Duration::ZERO) {
                 return fail(format!("upstream {name}: a timeout is at least 1 second"));
             }
+        }
+        if let Some(host) = self.allowed_hosts.iter().find(|host| {
+            host.is_empty() || host.bytes().any(|b| !(b.is_ascii_alphanumeric() || b".-_[]:".contains(&b)))
+        }) {
+            return fail(format!("allowed_hosts: {host:?} is not a name, for instance chat.example (without a port)"));
         }
         if self.tls.is_some() && !cfg!(feature = "tls") {
             return fail("tls: this build has no TLS (feature `tls`)".into());

@@ -56,6 +56,9 @@ struct Serve {
     /// fsync (a power cut, every event) [default: os].
     #[arg(long, env = "STEERAGE_DURABILITY", value_name = "LEVEL")]
     durability: Option<DiskDurability>,
+    /// A name that the server may be asked for (its Host), besides localhost, 127.0.0.1 and [::1]. May be repeated.
+    #[arg(long, env = "STEERAGE_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
+    allowed_host: Vec<String>,
     /// PEM file of a certificate and those that lead to its root: the server speaks https, HTTP/2 or HTTP/1.1. SIGHUP
     /// reads it again.
     #[arg(long, env = "STEERAGE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
@@ -81,6 +84,7 @@ impl Serve {
         if let Some(durability) = self.durability {
             config.durability = durability;
         }
+        config.allowed_hosts.extend(self.allowed_host);
         if let (Some(cert), Some(key)) = (self.tls_cert, self.tls_key) {
             config.tls = Some(config::Tls { cert, key });
         }

@@ -23,6 +23,7 @@ use crate::{
 
 pub mod connection;
 mod edge;
+mod host;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
 mod places;
@@ -32,6 +33,7 @@ mod streams;
 mod tls;
 
 use edge::Edge;
+use host::Hosts;
 #[cfg(not(feature = "tls"))]
 use no_tls::Tls;
 #[cfg(feature = "tls")]
@@ -152,8 +154,14 @@ impl Server {
         L::Addr: 'static,
     {
         let (bounds, tls) = (self.config.connections, self.tls.take());
+        let hosts = Hosts::of(&self.config);
         let running = self.start().map_err(std::io::Error::other)?;
-        let edge = Edge::new(bounds, tls, running.router.clone(), running.stopping.clone(), running.tracker.clone());
+        let router = running.router.clone();
+        let router = match hosts {
+            Some(hosts) => router.layer(axum::middleware::from_fn_with_state(hosts, host::check)),
+            None => router,
+        };
+        let edge = Edge::new(bounds, tls, router, running.stopping.clone(), running.tracker.clone());
         let (drained, (), ()) = tokio::join!(
             async {
                 stop.await;

@@ -126,6 +126,40 @@ async fn h5_a_body_that_does_not_come_is_408_and_makes_no_session() {
     assert_eq!(server.client().get_json("/v1/sessions").await.json()["sessions"], json!([]));
 }
 
+#[tokio::test(start_paused = true)]
+async fn h13_a_name_that_is_not_ours_gets_nothing() {
+    let server = TestServer::start();
+    let ask = async |head: &str| {
+        let mut stream = server.dialer.connect();
+        stream.write_all(head.replace('\n', "\r\n").as_bytes()).await.unwrap();
+        let (status, _, mut body) = read_head(&mut stream).await;
+        (status, String::from_utf8(body.chunk().await.unwrap_or_default()).unwrap())
+    };
+    let socket = "upgrade: websocket\nconnection: upgrade\nsec-websocket-version: 13\nsec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\n";
+    for (row, head) in [
+        ("a page", "GET / HTTP/1.1\nhost: evil.example\n\n".to_owned()),
+        ("a port", "GET /v1/sessions HTTP/1.1\nhost: evil.example:8787\n\n".into()),
+        ("an absolute URI", "GET http://localhost/v1/sessions HTTP/1.1\nhost: evil.example\n\n".into()),
+        ("two", "GET /v1/sessions HTTP/1.1\nhost: localhost\nhost: evil.example\n\n".into()),
+        (
+            "a socket",
+            format!("GET /v1/sessions/s/ws HTTP/1.1\nhost: evil.example\norigin: http://evil.example\n{socket}\n"),
+        ),
+        ("no such door", "DELETE /x HTTP/1.1\nhost: evil.example\n\n".into()),
+    ] {
+        let (status, body) = ask(&head).await;
+        assert_eq!(status, 421, "{row}");
+        assert!(body.contains("foreign_host") && !body.contains("evil"), "{row}: {body}");
+    }
+    assert_eq!(ask("GET /healthz HTTP/1.1\nhost: localhost:1\n\n").await.0, 200);
+    assert_eq!(ask("GET /healthz HTTP/1.0\n\n").await.0, 200, "no browser asks without a name");
+    let (mut http2, _connection) = http2(server.dialer.connect()).await;
+    for (authority, status) in [("evil.example", 421), ("127.0.0.1:8787", 200)] {
+        let request = Request::get(format!("http://{authority}/healthz")).body(()).unwrap();
+        assert_eq!(http2.send_request(request, true).unwrap().0.await.unwrap().status(), status, "{authority}");
+    }
+}
+
 /// A session whose log is longer than what any buffer on the way holds.
 async fn long_session(client: &Client) -> String {
     let said = "a long word and another, ".repeat(20_000);
@@ -318,6 +352,7 @@ impl Listener for Addressed {
 async fn h22_one_address_has_a_bound_that_others_do_not_feel() {
     let mut config = Config::in_memory();
     config.connections.per_address_max = 3;
+    config.allowed_hosts.push("steerage.test".into());
     let server = Server::new(config).unwrap().env(Env::seeded(1));
     let (dial, listener) = mpsc::unbounded_channel();
     #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
