@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """A real server behind real proxies, with the configurations of examples/proxy. Started by scripts/proxy-test.
 
-One server, and in front of it nginx, HAProxy, and an nginx that holds event streams back on purpose. Of the two examples
-only the addresses are changed, how many connections there may be, and the longest silence, which is 15 s here so that
-heartbeats are seen to matter. Everything is on loopback, on free ports, and ends by itself.
+One server, and in front of it nginx, HAProxy, an nginx that holds event streams back on purpose, and one that was told
+nothing at all. Of the two examples only the addresses are changed, how many connections there may be, and the longest
+silence, which is 15 s here so that heartbeats are seen to matter. Everything is on loopback, on free ports, and ends by
+itself.
 """
 
 from __future__ import annotations
@@ -34,27 +35,36 @@ ALL_MAX_S = 180
 # above two of the former.
 SILENCE_MAX_S = 15
 SILENT_S = 31
-# Pace of the stories. At 30 tokens/s an event comes every 33 ms.
+# A token every 25 ms.
 STORY = {"model": "demo/story", "params": {"tokens_per_second": 40}}
 # The longest body that the server takes.
 BODY_MAX = 4 * 1024 * 1024
 
+# What a network does that nobody has asked for event streams. nginx speaks HTTP/1.0 to a server unless it is told not to: an
+# answer then has no chunks, and nginx passes a buffer on when it is full.
 BUFFERING = """
-upstream steerage { server 127.0.0.1:8787; keepalive 8; }
-map $http_upgrade $steerage_connection { default upgrade; "" ""; }
 server {
     listen 80;
-    proxy_http_version 1.1;
-    proxy_set_header Connection $steerage_connection;
-    proxy_set_header Upgrade $http_upgrade;
-    proxy_set_header Host $http_host;
-    # What a network does that nobody has asked for event streams.
     proxy_buffering on;
     proxy_ignore_headers X-Accel-Buffering;
     proxy_buffer_size 256k;
     proxy_buffers 8 256k;
     proxy_busy_buffers_size 512k;
-    location / { proxy_pass http://steerage; }
+    location / { proxy_pass http://127.0.0.1:8787; }
+    location ~ /ws$ {
+        proxy_http_version 1.1;
+        proxy_set_header Connection upgrade;
+        proxy_set_header Upgrade $http_upgrade;
+        proxy_pass http://127.0.0.1:8787;
+    }
+}
+"""
+
+# The least that is a proxy: here the server's own X-Accel-Buffering is all that speaks for its streams.
+BARE = """
+server {
+    listen 80;
+    location / { proxy_pass http://127.0.0.1:8787; }
 }
 """
 
@@ -146,11 +156,12 @@ class World:
         port = free_port()
         site = replaced(site, "listen 80;", f"listen 127.0.0.1:{port};")
         site = replaced(site, "127.0.0.1:8787", f"127.0.0.1:{self.ports['direct']}")
+        name, title = name.replace(" ", "-"), name
         (self.work / f"{name}-site.conf").write_text(site)
         user = "user root;" if os.geteuid() == 0 else ""
         config = self.work / f"{name}.conf"
         config.write_text(NGINX.format(user=user, work=self.work, name=name))
-        self.start(name, port, [self.options.nginx, "-p", str(self.work), "-e", "stderr", "-c", str(config)])
+        self.start(title, port, [self.options.nginx, "-p", str(self.work), "-e", "stderr", "-c", str(config)])
 
     def haproxy(self, text: str) -> None:
         port = free_port()
@@ -360,7 +371,7 @@ class Arrivals:
             self.burst = max(self.burst, run)
 
     def one_by_one(self) -> bool:
-        # The story comes at 25 ms a token; a busy machine may join a few.
+        # A busy machine may join a few.
         return self.count > 100 and self.distinct > 0.7 * self.count and self.burst <= 20 and self.first < 1.5
 
     def __str__(self) -> str:
@@ -378,7 +389,12 @@ def sse_arrivals(world: World) -> dict[str, Arrivals]:
     """One story, read through every door at the same time."""
     session = new_session(world)
     path = f"/v1/sessions/{session}/events"
-    streams = {name: Stream(port, "GET", path) for name, port in world.ports.items() if name != "buffering"}
+    # The bare one would compress the stream.
+    streams = {
+        name: Stream(port, "GET", path, compressed=name != "bare nginx")
+        for name, port in world.ports.items()
+        if name != "buffering"
+    }
     # That one is opened in its thread, when the story runs: not even its headers come before the end.
     held = f"{path}?after={log_of(world, session)[0]['id']}&until=idle"
     seen: dict[str, list[tuple[float, str | None, str]]] = {}
@@ -684,6 +700,7 @@ def main() -> int:
             text = (examples / "haproxy.cfg").read_text()
             world.haproxy(re.sub(r"(timeout (?:client|server|tunnel)) 1h", rf"\1 {SILENCE_MAX_S}s", text))
             world.nginx("buffering", BUFFERING)
+            world.nginx("bare nginx", BARE)
             return run(world)
         except Failure as failure:
             print(f"FAILED  {failure}")
