@@ -13,10 +13,12 @@ RUN cargo build --locked --profile dist --bin steerage
 
 FROM debian:bookworm-slim
 # The certificates are for https:// upstreams. Everything else that the binary needs is in the image.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin steerage \
+    && groupadd --gid 10001 steerage \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/steerage --shell /usr/sbin/nologin steerage \
     && install --directory --owner steerage --group steerage --mode 0700 /var/lib/steerage
 COPY --from=build /build/target/dist/steerage /usr/local/bin/steerage
 
