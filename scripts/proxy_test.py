@@ -684,14 +684,18 @@ def main() -> int:
         parser.add_argument(f"--{tool}", required=True)
     options = parser.parse_args()
 
-    def over(*_: object) -> None:
-        raise SystemExit(f"proxy-test: not done after {ALL_MAX_S} s")
-
-    signal.signal(signal.SIGALRM, over)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    signal.alarm(ALL_MAX_S)
     with tempfile.TemporaryDirectory(prefix="steerage-proxy-") as folder:
         world = World(options, Path(folder))
+
+        def over(number: int, _: object) -> None:
+            # First what is waited for: then every thread comes to its end.
+            world.stop()
+            late = f"proxy-test: not done after {ALL_MAX_S} s"
+            raise SystemExit(late if number == signal.SIGALRM else "proxy-test: ended from outside")
+
+        signal.signal(signal.SIGALRM, over)
+        signal.signal(signal.SIGTERM, over)
+        signal.alarm(ALL_MAX_S)
         try:
             world.server()
             examples = ROOT / "examples" / "proxy"
