@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use steerage::{
     Config, Server, auth,
     config::{ConfigError, DiskDurability},
+    env::Env,
     server::Drained,
 };
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -103,7 +104,7 @@ async fn main() -> ExitCode {
         Some(Role::Serve(options)) => serve(options).await,
         Some(Role::Chat(options)) => chat::run(options).await,
         Some(Role::Store(work)) => operate::run(work),
-        Some(Role::Key) => key(),
+        Some(Role::Key) => Ok(key()),
         Some(Role::Check(options)) => check(options),
     };
     result.unwrap_or_else(|message| {
@@ -113,13 +114,13 @@ async fn main() -> ExitCode {
 }
 
 /// A fresh key, to be shown once, and what the file says of it.
-fn key() -> Result<ExitCode, String> {
-    let key = auth::fresh_key().map_err(|error| format!("no randomness: {error}"))?;
+fn key() -> ExitCode {
+    let key = auth::fresh_key(&Env::system());
     let digest = auth::KeyDigest::of(&key).expect("a fresh key is a key").hex();
     println!(
         "{key}\n\n# The key is shown this once. In steerage.toml:\n[keys.NAME]\nsha256 = \"{digest}\"\ntenant = \"default\""
     );
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
 }
 
 fn check(options: Serve) -> Result<ExitCode, String> {

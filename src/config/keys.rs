@@ -47,8 +47,8 @@ impl Config {
         let mut keys = Keys::default();
         for (name, ApiKey { sha256, tenant }) in &self.keys {
             let fail = |why: &str| Err(ConfigError(format!("keys.{name}: {why}")));
-            if !is_name(name) || name == ANONYMOUS {
-                return fail("a name is 1 to 32 of a-z 0-9 - _, and not anonymous");
+            if !is_name(name) || [ANONYMOUS, "server", "session_scope"].contains(&name.as_str()) {
+                return fail("a name is 1 to 32 of a-z 0-9 - _, and none of anonymous, server, session_scope");
             }
             // Whoever takes it for the key itself must not find it in a log.
             let Some(digest) = KeyDigest::from_hex(sha256) else {
