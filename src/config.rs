@@ -18,8 +18,10 @@ use crate::{
 };
 
 mod connections;
+mod keys;
 
 pub use connections::Connections;
+pub use keys::ApiKey;
 
 /// The configuration of a server.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -31,12 +33,17 @@ pub struct Config {
     pub store: String,
     /// What of a log on disk survives what: `os` or `fsync`.
     pub durability: DiskDurability,
+    /// Keys that open, by name; with none of them everybody may do everything.
+    #[serde(deserialize_with = "keys::keys_only")]
+    pub keys: BTreeMap<String, ApiKey>,
+    /// Listen on other addresses than loopback also where there are no keys.
+    pub allow_anonymous: bool,
     /// Model servers by name; their models appear as `NAME/MODEL`.
     pub upstreams: BTreeMap<String, Upstream>,
     /// Bounds.
     pub limits: Limits,
-    /// Names that the server may be asked for, besides those of loopback. Without any, a server on loopback answers to
-    /// those alone, and a server elsewhere to all.
+    /// Names that the server may be asked for, besides those of loopback. Without any, a server on loopback that
+    /// has no keys answers to those alone, and any other server to all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_hosts: Vec<String>,
     /// The certificate of the server's own. Without it it speaks plain HTTP.
@@ -174,6 +181,8 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
             store: "disk:steerage-data".into(),
             durability: DiskDurability::Os,
+            keys: BTreeMap::new(),
+            allow_anonymous: false,
             upstreams: BTreeMap::new(),
             limits: Limits::default(),
             allowed_hosts: Vec::new(),
@@ -206,6 +215,12 @@ impl Default for Limits {
 #[error("{0}")]
 pub struct ConfigError(pub String);
 
+/// Whether something in the file can be called that.
+fn is_name(name: &str) -> bool {
+    let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    (1..=32).contains(&name.len()) && name.bytes().all(valid)
+}
+
 impl Config {
     /// The usual settings, with sessions that live as long as the process and leave nothing behind.
     pub fn in_memory() -> Self {
@@ -216,7 +231,12 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text =
             std::fs::read_to_string(path).map_err(|error| ConfigError(format!("{}: {error}", path.display())))?;
-        toml::from_str(&text).map_err(|error| ConfigError(format!("{}: {error}", path.display())))
+        // The error by itself would show the line, and somebody may have written a key there.
+        let shown = |error: toml::de::Error| {
+            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count()) + 1;
+            ConfigError(format!("{}, line {line}: {}", path.display(), error.message()))
+        };
+        toml::from_str(&text).map_err(shown)
     }
 
     /// Adds `NAME=URL`.
@@ -238,15 +258,17 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         let fail = |text: String| Err(ConfigError(text));
         self.store()?;
-        if !self.listen.ip().is_loopback() {
+        let is_guarded = !self.keys()?.is_empty();
+        if !self.listen.ip().to_canonical().is_loopback() && !is_guarded && !self.allow_anonymous {
             return fail(format!(
-                "listen = {}: without credentials the server only listens on loopback, put a proxy that authenticates in front",
+                "listen = {}: whoever reaches this address could use every session. Add a key ([keys.NAME] in the file, \
+                 --api-key or STEERAGE_API_KEY; `steerage key` makes one), listen on loopback, or say that this is meant: \
+                 allow_anonymous = true, --allow-anonymous",
                 self.listen
             ));
         }
         for (name, upstream) in &self.upstreams {
-            let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
-            if name.is_empty() || name.len() > 32 || !name.bytes().all(valid) {
+            if !is_name(name) {
                 return fail(format!("upstream {name:?}: a name is 1 to 32 of a-z 0-9 - _"));
             }
             if name == "demo" {
@@ -390,6 +412,7 @@ mod tests {
             config.check().unwrap_err().0
         };
         assert!(with(|c| c.listen = "0.0.0.0:80".parse().unwrap()).contains("loopback"));
+        assert!(with(|c| c.listen = "[::]:80".parse().unwrap()).contains("steerage key"));
         assert!(with(|c| c.store = "tape".into()).contains("tape"));
         assert!(with(|c| c.store = "disk:".into()).contains("disk:FOLDER"));
         assert!(with(|c| c.connections.max = 0).contains("connections.max"));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{Request, State},
-    http::{HeaderName, HeaderValue, Method, Uri, header},
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderName, HeaderValue, Method, Uri, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -14,13 +14,15 @@ use axum::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    auth::{Caller, Failures, Keys},
     env::Env,
-    id::SessionKey,
-    registry::{Registry, RegistryError},
+    id::{SessionId, SessionKey},
+    registry::{NewSession, Registry, RegistryError},
     session::Handle,
 };
 
 mod ai_sdk;
+mod auth;
 mod control;
 pub mod error;
 mod events;
@@ -35,7 +37,8 @@ mod ws;
 
 use error::Problem;
 
-/// What every handler has.
+/// What every handler has, each request its own: taking it as an argument is what says whose request it is, so there is
+/// no way to a session that does not go through the caller's tenant.
 #[derive(Clone)]
 pub struct App {
     /// The sessions.
@@ -46,18 +49,45 @@ pub struct App {
     pub stopping: CancellationToken,
     /// Owns the tasks of upgraded connections.
     pub tracker: TaskTracker,
+    /// Who may come in.
+    pub keys: Arc<Keys>,
+    /// Who makes this request.
+    pub caller: Caller,
+}
+
+/// What all requests have in common, as the router keeps it.
+#[derive(Clone)]
+struct Shared(App);
+
+impl FromRequestParts<Shared> for App {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(parts, shared).await?;
+        Ok(Self { caller, ..shared.0.clone() })
+    }
 }
 
 impl App {
+    /// The caller's session of that name.
+    fn key(&self, session: SessionId) -> SessionKey {
+        SessionKey { tenant: self.caller.tenant.clone(), session }
+    }
+
     async fn open(&self, key: &SessionKey) -> Result<Handle, Problem> {
-        Ok(self.registry.open(key).await?)
+        Ok(self.registry.open(key).await?.of(self.caller.name.clone()))
+    }
+
+    /// A new session of the caller's.
+    async fn create(&self, session: NewSession) -> Result<Handle, RegistryError> {
+        let made = self.registry.create(self.caller.tenant.clone(), session).await?;
+        Ok(made.of(self.caller.name.clone()))
     }
 
     /// The session, if there is one.
     async fn find(&self, key: &SessionKey) -> Result<Option<Handle>, Problem> {
         match self.registry.open(key).await {
             Err(RegistryError::NotFound) => Ok(None),
-            opened => Ok(Some(opened?)),
+            opened => Ok(Some(opened?.of(self.caller.name.clone()))),
         }
     }
 
@@ -72,11 +102,9 @@ impl App {
     }
 }
 
-/// Who gives a command, until credentials name someone.
-const ANONYMOUS: &str = "anonymous";
-
 /// The whole API.
 pub fn router(app: App) -> Router {
+    let guard = Arc::new(auth::Guard { keys: app.keys.clone(), failures: Failures::default() });
     Router::new()
         .route("/v1/sessions", post(sessions::create).get(sessions::list))
         .route("/v1/sessions/{session_id}", get(sessions::read).delete(sessions::delete))
@@ -95,9 +123,10 @@ pub fn router(app: App) -> Router {
         .route("/", get(meta::page))
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_path)
+        .layer(axum::middleware::from_fn_with_state(guard, auth::guard))
         .layer(axum::middleware::map_response(harden))
         .layer(axum::middleware::from_fn_with_state(app.clone(), with_request_id))
-        .with_state(app)
+        .with_state(Shared(app))
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Problem {

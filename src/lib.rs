@@ -16,6 +16,7 @@ pub mod env;
 pub mod event;
 
 // Mechanisms.
+pub mod auth;
 pub mod fetch;
 pub mod frame;
 pub mod openai;

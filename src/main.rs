@@ -4,8 +4,9 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use steerage::{
-    Config, Server,
+    Config, Server, auth,
     config::{self, ConfigError, DiskDurability},
+    env::Env,
     server::{Drained, socket::Sockets},
 };
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -37,6 +38,8 @@ enum Role {
     /// Look after a store's folder.
     #[command(subcommand)]
     Store(operate::Work),
+    /// Make an API key: prints it, and the lines for the file that say its digest.
+    Key,
     /// Validate the configuration and print it in full, without secrets.
     Check(Serve),
 }
@@ -70,6 +73,13 @@ struct Serve {
     /// STEERAGE_NAME_API_KEY. May be repeated.
     #[arg(long, env = "STEERAGE_UPSTREAM", value_name = "NAME=URL", value_delimiter = ',')]
     upstream: Vec<String>,
+    /// A key that opens the server; with none everybody may do everything. Other processes may see a command line: the
+    /// variable and the file are for real keys. May be repeated.
+    #[arg(long, env = "STEERAGE_API_KEY", hide_env_values = true, value_name = "KEY", value_delimiter = ',')]
+    api_key: Vec<String>,
+    /// Listen on other addresses than loopback although there are no keys.
+    #[arg(long)]
+    allow_anonymous: bool,
 }
 
 impl Serve {
@@ -91,6 +101,10 @@ impl Serve {
         for upstream in &self.upstream {
             config.add_upstream(upstream)?;
         }
+        for key in &self.api_key {
+            config.add_key(key)?;
+        }
+        config.allow_anonymous |= self.allow_anonymous;
         config.check()?;
         Ok(config)
     }
@@ -104,12 +118,23 @@ async fn main() -> ExitCode {
         Some(Role::Serve(options)) => serve(options).await,
         Some(Role::Chat(options)) => chat::run(options).await,
         Some(Role::Store(work)) => operate::run(work),
+        Some(Role::Key) => Ok(key()),
         Some(Role::Check(options)) => check(options),
     };
     result.unwrap_or_else(|message| {
         eprintln!("steerage: {message}");
         ExitCode::FAILURE
     })
+}
+
+/// A fresh key, to be shown once, and what the file says of it.
+fn key() -> ExitCode {
+    let key = auth::fresh_key(&Env::system());
+    let digest = auth::KeyDigest::of(&key).expect("a fresh key is a key").hex();
+    println!(
+        "{key}\n\n# The key is shown this once. In steerage.toml:\n[keys.NAME]\nsha256 = \"{digest}\"\ntenant = \"default\""
+    );
+    ExitCode::SUCCESS
 }
 
 fn check(options: Serve) -> Result<ExitCode, String> {

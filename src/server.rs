@@ -7,6 +7,7 @@ use tokio::time::{Duration, sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    auth::Caller,
     config::{Config, ConfigError, StoreKind},
     env::Env,
     fetch::Secret,
@@ -136,8 +137,14 @@ impl Server {
             stopping.clone(),
         );
         tracker.spawn(registry.clone().keep());
-        let app =
-            App { registry: registry.clone(), env: self.env, stopping: stopping.clone(), tracker: tracker.clone() };
+        let app = App {
+            registry: registry.clone(),
+            env: self.env,
+            stopping: stopping.clone(),
+            tracker: tracker.clone(),
+            keys: Arc::new(self.config.keys()?),
+            caller: Caller::default(),
+        };
         let grace = self.config.drain_grace();
         Ok(Running { router: http::router(app), registry, stopping, tracker, grace })
     }

@@ -13,6 +13,7 @@ use std::sync::{
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
+    auth::ANONYMOUS,
     command::Command,
     frame::Frame,
     id::{EventId, Seq, SessionKey},
@@ -117,9 +118,22 @@ pub struct Handle {
     // Boxed: a channel keeps room for 32 of what it carries, whether or not anything is ever sent.
     mailbox: mpsc::Sender<Box<Request>>,
     cancels: mpsc::Sender<Box<Request>>,
+    /// Who speaks through it, if it was said.
+    by: Option<Arc<str>>,
 }
 
 impl Handle {
+    /// The same, for somebody: commands that are given through it are theirs.
+    #[must_use]
+    pub fn of(self, by: Arc<str>) -> Self {
+        Self { by: Some(by), ..self }
+    }
+
+    /// Who speaks through it.
+    pub fn by(&self) -> &str {
+        self.by.as_deref().unwrap_or(ANONYMOUS)
+    }
+
     /// The session's key.
     pub fn key(&self) -> &SessionKey {
         &self.shared.key

@@ -5,7 +5,7 @@
 
 use axum::{
     body::Body,
-    extract::{FromRequest as _, Path, Query, Request, State, rejection::QueryRejection},
+    extract::{FromRequest as _, Path, Query, Request, rejection::QueryRejection},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     command::{Cancel, Command},
     dialect::ai_sdk::{Options, Version, wire},
-    id::{RunId, Tenant},
+    id::RunId,
     session::{Handle, fold::NewestRun},
     spec::clip,
 };
@@ -82,6 +82,11 @@ impl<T: Into<Problem>> From<T> for Plain {
     }
 }
 
+/// Of a request that does not come as far as these doors.
+pub(super) fn refused(problem: Problem) -> Response {
+    Plain(problem).into_response()
+}
+
 impl IntoResponse for Plain {
     fn into_response(self) -> Response {
         let text = self.0.detail.clone();
@@ -94,7 +99,7 @@ impl IntoResponse for Plain {
 }
 
 /// `POST /v1/ai-sdk/chat`
-pub(super) async fn post(State(app): State<App>, asked: Asked, request: Request) -> Result<Response, Plain> {
+pub(super) async fn post(app: App, asked: Asked, request: Request) -> Result<Response, Plain> {
     let options = wishes(asked)?.options()?;
     let work = {
         let app = app.clone();
@@ -108,7 +113,7 @@ pub(super) async fn post(State(app): State<App>, asked: Asked, request: Request)
 }
 
 /// `GET /v1/ai-sdk/chat/{id}/stream`
-pub(super) async fn resume(State(app): State<App>, Path(id): Path<String>, asked: Asked) -> Result<Response, Plain> {
+pub(super) async fn resume(app: App, Path(id): Path<String>, asked: Asked) -> Result<Response, Plain> {
     let wishes = wishes(asked)?;
     let options = wishes.options()?;
     let Some(played) = play::newest(&app, &id, options, wishes.start_index.is_some()).await? else {
@@ -129,7 +134,7 @@ pub(super) async fn resume(State(app): State<App>, Path(id): Path<String>, asked
 }
 
 /// `POST /v1/ai-sdk/chat/{id}/stop`
-pub(super) async fn stop(State(app): State<App>, Path(id): Path<String>, request: Request) -> Result<Response, Plain> {
+pub(super) async fn stop(app: App, Path(id): Path<String>, request: Request) -> Result<Response, Plain> {
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Stop {
@@ -140,7 +145,7 @@ pub(super) async fn stop(State(app): State<App>, Path(id): Path<String>, request
         async move {
             let AnyBytes(body) = AnyBytes::<CREATE_BYTES_MAX>::from_request(request, &()).await?;
             let stop: Stop = if body.trim_ascii().is_empty() { Stop::default() } else { extract::parse(&body)? };
-            let chat = Chat::or_turn(&id);
+            let chat = Chat::or_turn(app.caller.tenant.clone(), &id);
             let Some(handle) = app.find(&chat.key).await? else { return Ok(None) };
             let turn = chat.turn.map(|_| id);
             stop_run(&handle, stop.active_stream_id.or(turn).as_deref()).await

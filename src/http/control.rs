@@ -1,13 +1,13 @@
 //! `POST /v1/sessions/{id}/control`: one command, answered with its receipt.
 
 use axum::{
-    extract::{FromRequest as _, Request, State},
+    extract::{FromRequest as _, Request},
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
 
 use super::{
-    ANONYMOUS, App,
+    App,
     error::Problem,
     extract::{JsonBytes, Session},
 };
@@ -17,9 +17,9 @@ use crate::{
     session::{Handle, state::Reply},
 };
 
-/// Gives a command and waits for its durable answer.
+/// Gives a command, in the name of whoever the handle was opened for, and waits for its durable answer.
 pub(super) async fn give(handle: &Handle, command: Command) -> Result<Receipt, Problem> {
-    match handle.command(command, ANONYMOUS.to_owned()).await? {
+    match handle.command(command, handle.by().to_owned()).await? {
         Reply::Receipt(receipt) => match Problem::of_receipt(&receipt) {
             Some(problem) => Err(problem),
             None => Ok(receipt),
@@ -32,11 +32,7 @@ pub(super) async fn give(handle: &Handle, command: Command) -> Result<Receipt, P
 }
 
 /// The handler.
-pub(super) async fn control(
-    State(app): State<App>,
-    Session(key): Session,
-    request: Request,
-) -> Result<Response, Problem> {
+pub(super) async fn control(app: App, Session(key): Session, request: Request) -> Result<Response, Problem> {
     let work = {
         let app = app.clone();
         async move {

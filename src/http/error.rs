@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Every stable `code` with its status. `openapi/openapi.yaml` lists the same; a test compares.
-pub const CODES: [(&str, u16); 40] = [
+pub const CODES: [(&str, u16); 43] = [
     ("bad_json", 400),
     ("bad_request", 400),
     ("bad_cursor", 400),
@@ -23,6 +23,8 @@ pub const CODES: [(&str, u16); 40] = [
     ("unknown_type", 400),
     ("too_deep", 400),
     ("unknown_model", 400),
+    ("token_in_url", 400),
+    ("unauthorized", 401),
     ("foreign_origin", 403),
     ("not_found", 404),
     ("session_not_found", 404),
@@ -50,6 +52,7 @@ pub const CODES: [(&str, u16); 40] = [
     ("invalid_arguments", 422),
     ("upgrade_required", 426),
     ("busy", 429),
+    ("too_many_failures", 429),
     ("too_many_pending", 429),
     ("session_limit", 429),
     ("too_many_sessions", 429),
@@ -135,7 +138,7 @@ impl Problem {
     }
 
     /// Come back later.
-    fn after(mut self, seconds: u64) -> Self {
+    pub(super) fn after(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds);
         self
     }

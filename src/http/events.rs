@@ -7,7 +7,6 @@ use std::{pin::pin, time::Duration};
 
 use axum::{
     body::Body,
-    extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -153,7 +152,7 @@ pub(super) fn ending(handle: &Handle, after_ms: u64) -> Option<Notice<'static>> 
 
 /// `GET /v1/sessions/{session_id}/events`
 pub(super) async fn events(
-    State(app): State<App>,
+    app: App,
     Session(key): Session,
     Params(query): Params<EventsQuery>,
     headers: HeaderMap,

@@ -15,8 +15,9 @@ use serde::{
 
 use super::error::Problem;
 use crate::{
+    auth::Caller,
     command::{is_json_object, json_depth},
-    id::{EventId, InvalidId, SessionKey, Tenant},
+    id::{EventId, InvalidId, SessionKey},
     spec::clip,
 };
 
@@ -34,7 +35,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Session {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let Path(id) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| Problem::no_session())?;
         let session = id.parse().map_err(|_| Problem::no_session())?;
-        Ok(Self(SessionKey { tenant: Tenant::default(), session }))
+        let Caller { tenant, .. } = Caller::from_request_parts(parts, state).await?;
+        Ok(Self(SessionKey { tenant, session }))
     }
 }
 

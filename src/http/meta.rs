@@ -1,7 +1,6 @@
 //! What is here: health, the API document, the page.
 
 use axum::{
-    extract::State,
     http::{HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
@@ -15,7 +14,7 @@ pub(super) async fn healthz() -> Response {
 }
 
 /// `GET /readyz`: new sessions are taken.
-pub(super) async fn readyz(State(app): State<App>) -> Response {
+pub(super) async fn readyz(app: App) -> Response {
     let (status, word) = match (app.stopping.is_cancelled(), app.registry.store_failure()) {
         (false, None) => (StatusCode::OK, "ready"),
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),

@@ -8,7 +8,6 @@ use std::pin::pin;
 
 use axum::{
     body::Body,
-    extract::State,
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
@@ -31,7 +30,7 @@ use super::{
 use crate::{
     dialect::native::{self, Notice},
     frame::Frame,
-    id::{EventId, SessionId, SessionKey, Tenant},
+    id::{EventId, SessionId},
     session::Handle,
 };
 
@@ -48,7 +47,7 @@ pub(super) struct MultiplexQuery {
 
 /// The handler.
 pub(super) async fn events(
-    State(app): State<App>,
+    app: App,
     Params(query): Params<MultiplexQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -72,7 +71,7 @@ pub(super) async fn events(
     let mut positions = Vec::new();
     for (index, session) in sessions.into_iter().enumerate() {
         let cursor = cursors.iter().find(|(name, _)| *name == session).map(|(_, cursor)| *cursor);
-        let key = SessionKey { tenant: Tenant::default(), session: session.clone() };
+        let key = app.key(session.clone());
         // One that is gone must not take the others with it.
         parts.push(match app.open(&key).await {
             Ok(handle) => {

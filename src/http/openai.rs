@@ -10,7 +10,7 @@ use axum::{
     routing::{get, post},
 };
 
-use super::{App, error::Problem};
+use super::{App, Shared, error::Problem};
 use crate::id::SessionId;
 
 mod begin;
@@ -28,7 +28,7 @@ mod ws;
 pub(super) use refusal::Refusal;
 
 /// The routes, with what they have in common.
-pub(super) fn routes() -> Router<App> {
+pub(super) fn routes() -> Router<Shared> {
     Router::new()
         .route("/v1/chat/completions", post(chat::create))
         .route("/v1/chat/completions/{completion_id}", get(chat::retrieve))
@@ -46,13 +46,17 @@ async fn wrong_method(method: Method, uri: Uri) -> Refusal {
     Problem::new("method_not_allowed", format!("{method} is not for {path}")).into()
 }
 
+/// Whether whoever asks for that path reads OpenAI's envelope.
+pub(super) fn is_theirs(path: &str) -> bool {
+    let ours = ["/v1/sessions", "/v1/events", "/v1/ai-sdk"];
+    path.starts_with("/v1/") && !ours.iter().any(|prefix| path.starts_with(prefix))
+}
+
 /// Of OpenAI's paths that there are not here: an SDK shows the message of its own envelope only.
 pub(super) fn no_such_path(path: &str) -> Option<Refusal> {
-    let ours = ["/v1/sessions", "/v1/events", "/v1/ai-sdk"];
-    let is_theirs = path.starts_with("/v1/") && !ours.iter().any(|prefix| path.starts_with(prefix));
     let message =
         || format!("there is nothing at {}; the doors are listed at /openapi.json", crate::spec::clip(path, 64));
-    is_theirs.then(|| Problem::new("not_found", message()).into())
+    is_theirs(path).then(|| Problem::new("not_found", message()).into())
 }
 
 /// The header that names the session behind an answer, for control and for every other door.

@@ -1,7 +1,7 @@
 //! Create, list, read, delete.
 
 use axum::{
-    extract::{FromRequest as _, Request, State},
+    extract::{FromRequest as _, Request},
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     command::InputMessage,
-    id::{Seq, SessionId, Tenant},
+    id::{Seq, SessionId},
     registry::NewSession,
     session::{SnapshotJson, view::SessionState},
     spec::{OnDisconnect, Params as Sampling, Role, ToolSpec},
@@ -107,13 +107,13 @@ impl From<Create> for NewSession {
 }
 
 /// `POST /v1/sessions`
-pub(super) async fn create(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+pub(super) async fn create(app: App, request: Request) -> Result<Response, Problem> {
     let form = extract::form(request.headers(), Form::Json)?;
-    let registry = app.registry.clone();
+    let maker = app.clone();
     let work = async move {
         let JsonBytes(body) = JsonBytes::<CREATE_BYTES_MAX>::from_request(request, &()).await?;
         let create: Create = extract::parse(&body)?;
-        Ok::<_, Problem>(registry.create(Tenant::default(), create.into()).await?)
+        Ok::<_, Problem>(maker.create(create.into()).await?)
     };
     let handle = app.whole(work).await?;
     let session = handle.key().session.clone();
@@ -142,23 +142,23 @@ pub(super) struct ListQuery {
 }
 
 /// `GET /v1/sessions`
-pub(super) async fn list(State(app): State<App>, Params(query): Params<ListQuery>) -> Result<Response, Problem> {
+pub(super) async fn list(app: App, Params(query): Params<ListQuery>) -> Result<Response, Problem> {
     let limit = query.limit.unwrap_or(LIST_DEFAULT);
     if !(1..=LIST_MAX).contains(&limit) {
         return Err(Problem::new("bad_request", format!("limit is 1 to {LIST_MAX}")));
     }
-    let (sessions, next) = app.registry.list(&Tenant::default(), query.state, query.cursor, limit).await?;
+    let (sessions, next) = app.registry.list(&app.caller.tenant, query.state, query.cursor, limit).await?;
     Ok(axum::Json(json!({"sessions": sessions, "next_cursor": next})).into_response())
 }
 
 /// `GET /v1/sessions/{session_id}`
-pub(super) async fn read(State(app): State<App>, Session(key): Session) -> Result<Response, Problem> {
+pub(super) async fn read(app: App, Session(key): Session) -> Result<Response, Problem> {
     let snapshot = app.open(&key).await?.snapshot().await?;
     Ok(json_response(snapshot))
 }
 
 /// `DELETE /v1/sessions/{session_id}`
-pub(super) async fn delete(State(app): State<App>, Session(key): Session) -> Result<StatusCode, Problem> {
+pub(super) async fn delete(app: App, Session(key): Session) -> Result<StatusCode, Problem> {
     let work = {
         let app = app.clone();
         async move { Ok::<_, Problem>(app.open(&key).await?.delete().await?) }

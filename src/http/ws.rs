@@ -6,7 +6,7 @@ use std::{pin::pin, time::Duration};
 
 use axum::{
     extract::{
-        FromRequest as _, Request, State, WebSocketUpgrade,
+        FromRequest as _, Request, WebSocketUpgrade,
         ws::{CloseFrame, Message, Utf8Bytes, WebSocket},
     },
     http::StatusCode,
@@ -27,7 +27,7 @@ use tokio::{
 use tokio_tungstenite::tungstenite::{Error as WsError, error::ProtocolError};
 
 use super::{
-    App,
+    App, auth,
     control::give,
     error::Problem,
     events::{From, RETRY_MS, Start, WRITE_BYTES_MAX, begin, caught_up, ending},
@@ -78,7 +78,7 @@ pub(super) struct WsQuery {
 
 /// The handler. A plain request is told what to do.
 pub(super) async fn upgrade(
-    State(app): State<App>,
+    app: App,
     Session(key): Session,
     Params(query): Params<WsQuery>,
     request: Request,
@@ -109,6 +109,7 @@ pub(super) async fn upgraded(
         }
     })?;
     Ok(upgrade
+        .protocols([auth::PROTOCOL])
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0)
         .max_write_buffer_size(MESSAGE_BYTES_MAX)

@@ -18,9 +18,10 @@ use crate::{config::Config, http::error::Problem};
 pub(super) struct Hosts(Arc<[String]>);
 
 impl Hosts {
-    /// `None` where any name will do: behind an address that is not loopback, names are the operator's.
+    /// `None` where any name will do: behind an address that is not loopback names are the operator's, and a page that
+    /// has no key gets nothing anyhow.
     pub(super) fn of(config: &Config) -> Option<Self> {
-        let checked = !config.allowed_hosts.is_empty() || config.listen.ip().is_loopback();
+        let checked = !config.allowed_hosts.is_empty() || (config.listen.ip().is_loopback() && config.keys.is_empty());
         checked.then(|| Self(config.allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect()))
     }
 

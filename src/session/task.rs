@@ -166,7 +166,8 @@ impl Task {
         let shared = Arc::new(Shared::new(key, log));
         let (mailbox, requests) = mpsc::channel(MAILBOX_REQUESTS);
         let (cancel_lane, cancels) = mpsc::channel(CANCEL_LANE_REQUESTS);
-        let handle = Handle { shared: shared.clone(), store: world.store.clone(), mailbox, cancels: cancel_lane };
+        let handle =
+            Handle { shared: shared.clone(), store: world.store.clone(), mailbox, cancels: cancel_lane, by: None };
         let mut task = Self {
             state,
             out,

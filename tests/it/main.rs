@@ -4,6 +4,7 @@ mod support;
 
 mod ai_sdk;
 mod approvals;
+mod auth;
 mod badinput;
 mod badsocket;
 mod basics;

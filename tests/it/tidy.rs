@@ -14,7 +14,7 @@ const FLOORS: [&[&str]; 11] = [
     &["crash", "digest", "id", "spec"],
     &["command", "env"],
     &["event"],
-    &["fetch", "frame", "openai", "sse"],
+    &["auth", "fetch", "frame", "openai", "sse"],
     &["log"],
     &["dialect", "provider", "store", "tool"],
     &["session"],

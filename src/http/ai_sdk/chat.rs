@@ -16,25 +16,21 @@ pub(super) struct Chat {
 
 impl Chat {
     /// What comes back to a response names its turn; any other text names a chat.
-    pub(super) fn or_turn(id: &str) -> Self {
+    pub(super) fn or_turn(tenant: Tenant, id: &str) -> Self {
         match TurnId::parse(id) {
-            Some(TurnId { session, event }) => Self { key: key(session), turn: Some(event) },
-            None => Self::named(id),
+            Some(TurnId { session, event }) => Self { key: SessionKey { tenant, session }, turn: Some(event) },
+            None => Self::named(tenant, id),
         }
     }
 
     /// A chat id is the session's id where it can be one. Any other text has a session of its own all the same:
     /// `chat-` and the first half of its SHA-256, so that a back end can name it, too.
-    pub(super) fn named(id: &str) -> Self {
+    pub(super) fn named(tenant: Tenant, id: &str) -> Self {
         let session = id
             .parse()
             .unwrap_or_else(|_| format!("chat-{}", text_digest(id)).parse().expect("a fingerprint is a session id"));
-        Self { key: key(session), turn: None }
+        Self { key: SessionKey { tenant, session }, turn: None }
     }
-}
-
-pub(super) fn key(session: SessionId) -> SessionKey {
-    SessionKey { tenant: Tenant::default(), session }
 }
 
 /// One response, `{session}~{its first event}`: what a client comes back with that counts chunks.
@@ -63,7 +59,7 @@ mod tests {
 
     #[test]
     fn every_text_names_one_session_and_only_one() {
-        let session = |id: &str| Chat::named(id).key.session.to_string();
+        let session = |id: &str| Chat::named(Tenant::default(), id).key.session.to_string();
         assert_eq!(session("k3J9-x_1.2"), "k3J9-x_1.2");
         // printf %s 'a b' | sha256sum
         assert_eq!(session("a b"), "chat-c8687a08aa5d6ed2044328fa6a697ab8");
@@ -76,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_turn_names_its_session_and_its_place() {
-        let chat = Chat::or_turn("s1~k7q2mx.42");
+        let chat = Chat::or_turn(Tenant::default(), "s1~k7q2mx.42");
         assert_eq!((chat.key.session.as_str(), chat.turn), ("s1", Some("k7q2mx.42".parse().unwrap())));
         let turn = TurnId::parse("s1~k7q2mx.42").unwrap();
         assert_eq!(turn.to_string(), "s1~k7q2mx.42");

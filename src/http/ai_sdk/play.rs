@@ -45,7 +45,7 @@ pub(super) struct Played {
 /// The newest run of a chat, or the run of a turn, if there is something to be played. `None` where there is no such
 /// chat, where nothing ran, and where everything ended a while ago; with `ended`, what ended is played at any time.
 pub(super) async fn newest(app: &App, id: &str, options: Options, ended: bool) -> Result<Option<Played>, Problem> {
-    let chat = chat::Chat::or_turn(id);
+    let chat = chat::Chat::or_turn(app.caller.tenant.clone(), id);
     let Some(handle) = app.find(&chat.key).await? else { return Ok(None) };
     if let Some(event) = chat.turn {
         let Ok(at) = handle.locate(event) else { return Ok(None) };

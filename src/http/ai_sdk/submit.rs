@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    App, Command, Handle, Options, Problem, Tenant,
-    chat::{self, Chat},
+    App, Command, Handle, Options, Problem,
+    chat::Chat,
     give,
     play::{Played, Waiting},
 };
@@ -86,7 +86,7 @@ pub(super) async fn submit(
 
 /// The session of the chat, made if there is none.
 async fn chat(app: &App, id: Option<&str>, new: NewChat, can_begin: bool) -> Result<Handle, Problem> {
-    let key = id.map_or_else(|| chat::key(app.env.session_id()), |id| Chat::named(id).key);
+    let key = id.map_or_else(|| app.key(app.env.session_id()), |id| Chat::named(app.caller.tenant.clone(), id).key);
     if let Some(handle) = app.find(&key).await? {
         return with_model(handle, new.model.as_deref()).await;
     }
@@ -105,7 +105,7 @@ async fn chat(app: &App, id: Option<&str>, new: NewChat, can_begin: bool) -> Res
         retention_s: new.retention_s,
         on_disconnect: new.on_disconnect.map(|wish| wish.0),
     };
-    match app.registry.create(Tenant::default(), session).await {
+    match app.create(session).await {
         // Somebody else was first.
         Err(RegistryError::Exists) => with_model(app.open(&key).await?, new.model.as_deref()).await,
         created => Ok(created?),

@@ -12,10 +12,7 @@ use std::{
 };
 
 use axum::{
-    extract::{
-        State,
-        ws::{Message, WebSocket},
-    },
+    extract::ws::{Message, WebSocket},
     response::Response,
 };
 use futures_util::{
@@ -163,7 +160,7 @@ type Playing = Pin<Box<dyn Stream<Item = (Asking, Piece)> + Send>>;
 
 /// The handler.
 pub(in crate::http) async fn upgrade(
-    State(app): State<App>,
+    app: App,
     asked: Asked,
     request: axum::extract::Request,
 ) -> Result<Response, Plain> {

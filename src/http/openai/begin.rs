@@ -9,7 +9,7 @@ use crate::{
     digest::text_digest,
     event::Event,
     http::{error::Problem, events::WRITE_BYTES_MAX, look},
-    id::{EventId, Seq, SessionId, SessionKey, Tenant},
+    id::{EventId, Seq, SessionId},
     registry::{DEFAULT_MODEL, NewSession, RegistryError},
     session::Handle,
     spec::Params,
@@ -70,7 +70,7 @@ impl Key {
 
     /// The run that this request began in a session of its own, if it was made before.
     pub(super) async fn answered(&self, app: &App) -> Result<Option<(Handle, EventId)>, Refusal> {
-        let key = SessionKey { tenant: Tenant::default(), session: self.session() };
+        let key = app.key(self.session());
         let Some(handle) = app.find(&key).await? else { return Ok(None) };
         let run = self.run_in(&handle).await?;
         Ok(run.map(|run| (handle, run)))
@@ -119,9 +119,9 @@ pub(super) async fn settings(
 
 /// Makes the session; with a key, gives the one that the same request has made before.
 pub(super) async fn create(app: &App, session: NewSession, key: Option<Key>) -> Result<Handle, Refusal> {
-    match (app.registry.create(Tenant::default(), session).await, key) {
+    match (app.create(session).await, key) {
         (Err(RegistryError::Exists), Some(key)) => {
-            let handle = app.open(&SessionKey { tenant: Tenant::default(), session: key.session() }).await?;
+            let handle = app.open(&app.key(key.session())).await?;
             key.run_in(&handle).await?.map(|_| handle).ok_or_else(reused)
         }
         (created, _) => Ok(created?),

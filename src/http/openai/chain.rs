@@ -10,7 +10,7 @@ use crate::{
     command::{Command, CommandKind, Withdraw},
     dialect::openai_responses::{ItemId, Items, ResponseId},
     http::{control::give, error::Problem, events::WRITE_BYTES_MAX, look},
-    id::{CommandId, Seq, SessionId, SessionKey, Tenant},
+    id::{CommandId, Seq, SessionId},
     session::Handle,
     spec::clip,
 };
@@ -156,7 +156,7 @@ pub(super) async fn resolve(app: &App, items: &mut [Value]) -> Result<(), Refusa
     let (mut bytes, mut room) = (0, READ_BYTES_MAX);
     for (session, references) in referred {
         let nowhere = || no_such(references[0].0, &references[0].1);
-        let key = SessionKey { tenant: Tenant::default(), session };
+        let key = app.key(session);
         let handle = app.find(&key).await?.ok_or_else(nowhere)?;
         let known = all_within(&handle, &mut room).await?.ok_or_else(|| {
             let limit = format!("the conversations that items are referred to in are at most {READ_BYTES_MAX} bytes");

@@ -1,7 +1,7 @@
 //! Chat Completions: a completion is a session of its own with one run.
 
 use axum::{
-    extract::{FromRequest as _, Query, Request, State, rejection::QueryRejection},
+    extract::{FromRequest as _, Query, Request, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
 use serde_json::Value;
@@ -26,7 +26,7 @@ use crate::{
         stream_headers,
         tell::{Teller, Telling},
     },
-    id::{Seq, SessionKey, Tenant},
+    id::Seq,
     registry::NewSession,
     session::Handle,
 };
@@ -50,7 +50,7 @@ impl Teller for Completion {
 }
 
 /// `POST /v1/chat/completions`
-pub(super) async fn create(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
+pub(super) async fn create(app: App, request: Request) -> Result<Response, Refusal> {
     let work = {
         let app = app.clone();
         async move {
@@ -101,14 +101,14 @@ async fn tell(handle: Handle, options: Options) -> Result<Telling<Completion>, R
 
 /// `GET /v1/chat/completions/{completion_id}`: what the `POST` would have answered, to one who lost it.
 pub(super) async fn retrieve(
-    State(app): State<App>,
+    app: App,
     Name(id): Name,
     asked: Result<Query<Resume>, QueryRejection>,
 ) -> Result<Response, Refusal> {
     let resume = play::resume(asked)?;
     let no_such = || Refusal::not_found("completion_id", "there is no such completion");
     let session = openai_chat::session_of(&id).ok_or_else(no_such)?;
-    let key = SessionKey { tenant: Tenant::default(), session };
+    let key = app.key(session);
     let handle = app.find(&key).await?.ok_or_else(no_such)?;
     let telling = tell(handle, Options { include_usage: resume.include_usage.unwrap_or(false) }).await?;
     answer(&app, telling, resume.stream.unwrap_or(false), resume.skip()).await

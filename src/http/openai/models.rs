@@ -1,6 +1,6 @@
 //! The models that can be asked, as OpenAI lists them.
 
-use axum::{Json, extract::State};
+use axum::Json;
 use serde_json::{Map, Value, json};
 
 use super::{App, Refusal, name::Name};
@@ -12,7 +12,7 @@ fn model(provider: &str, model: &Model) -> Value {
 }
 
 /// `GET /v1/models`
-pub(super) async fn list(State(app): State<App>) -> Json<Value> {
+pub(super) async fn list(app: App) -> Json<Value> {
     let mut data: Vec<Value> = Vec::new();
     let mut unavailable = Map::new();
     for (provider, models) in app.registry.models().await {
@@ -25,7 +25,7 @@ pub(super) async fn list(State(app): State<App>) -> Json<Value> {
 }
 
 /// `GET /v1/models/{model}`: by its full name, or by its name alone.
-pub(super) async fn retrieve(State(app): State<App>, Name(name): Name) -> Result<Json<Value>, Refusal> {
+pub(super) async fn retrieve(app: App, Name(name): Name) -> Result<Json<Value>, Refusal> {
     for (provider, models) in app.registry.models().await {
         let offered = models.unwrap_or_default();
         let is_it = |model: &&Model| {

@@ -128,6 +128,9 @@ impl From<Problem> for Refusal {
                 param: Some("model".into()),
                 ..Self::new(StatusCode::NOT_FOUND, "model_not_found", problem.detail)
             },
+            // What OpenAI's server calls it.
+            "unauthorized" => Self::new(status, "invalid_api_key", problem.detail),
+            "too_many_failures" => Self { retry_after_s, ..Self::new(status, problem.code, problem.detail) }.for_good(),
             code => Self { retry_after_s, ..Self::new(status, code, problem.detail) },
         }
     }

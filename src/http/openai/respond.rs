@@ -23,7 +23,7 @@ use crate::{
     },
     digest::digest,
     http::{control::give, error::Problem, look},
-    id::{CallId, SessionId, SessionKey, Tenant},
+    id::{CallId, SessionId},
     registry::NewSession,
     session::{Handle, MAILBOX_REQUESTS},
     spec::{Role, SessionSpec, ToolSpec},
@@ -152,7 +152,7 @@ async fn say(
     asked: Conversation,
     key: Option<Key>,
 ) -> Result<Found, Refusal> {
-    let session_key = SessionKey { tenant: Tenant::default(), session: session.clone() };
+    let session_key = app.key(session.clone());
     let Some(handle) = app.find(&session_key).await? else {
         return match begin(app, Some(session), request.clone(), key.clone()).await {
             // Somebody else was first.
@@ -294,7 +294,7 @@ async fn go_on(app: &App, asked: Conversation, within: Option<SessionId>) -> Res
         let message = format!("the approval request is of the conversation {session}, and is answered there");
         return Err(Refusal::invalid("invalid_value", "input", message));
     }
-    let key = SessionKey { tenant: Tenant::default(), session: session.clone() };
+    let key = app.key(session.clone());
     let no_such = || {
         Refusal::invalid(
             "invalid_value",

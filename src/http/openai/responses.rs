@@ -3,7 +3,7 @@
 use axum::{
     Json,
     body::Body,
-    extract::{FromRequest as _, Query, Request, State, rejection::QueryRejection},
+    extract::{FromRequest as _, Query, Request, rejection::QueryRejection},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// `POST /v1/responses`
-pub(super) async fn create(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
+pub(super) async fn create(app: App, request: Request) -> Result<Response, Refusal> {
     let work = {
         let app = app.clone();
         async move {
@@ -82,7 +82,7 @@ fn object(session: &SessionId, turn: Turn) -> Response {
 
 /// `GET /v1/responses/{response_id}`: the response as it is, or its events, from any one on.
 pub(super) async fn retrieve(
-    State(app): State<App>,
+    app: App,
     Name(id): Name,
     asked: Result<Query<Resume>, QueryRejection>,
 ) -> Result<Response, Refusal> {
@@ -99,7 +99,7 @@ pub(super) async fn retrieve(
 /// `POST /v1/responses/{response_id}/cancel`: when this is answered, nothing of the response follows. A response that has
 /// ended stays as it is; one that waits for an answer is not waited for any longer, and what it was steered into is stopped:
 /// it is the same run.
-pub(super) async fn cancel(State(app): State<App>, Name(id): Name) -> Result<Response, Refusal> {
+pub(super) async fn cancel(app: App, Name(id): Name) -> Result<Response, Refusal> {
     let work = {
         let app = app.clone();
         async move {
@@ -130,7 +130,7 @@ pub(super) async fn cancel(State(app): State<App>, Name(id): Name) -> Result<Res
 
 /// `DELETE /v1/responses/{response_id}`: its session goes, for real, with everything that is in it. A conversation is more
 /// than one response, and is deleted as what it is.
-pub(super) async fn delete(State(app): State<App>, Name(id): Name) -> Result<Json<Value>, Refusal> {
+pub(super) async fn delete(app: App, Name(id): Name) -> Result<Json<Value>, Refusal> {
     let work = {
         let (app, id) = (app.clone(), id.clone());
         async move {
@@ -171,7 +171,7 @@ enum Order {
 
 /// `GET /v1/responses/{response_id}/input_items`: what it was given, the chain before it included.
 pub(super) async fn input_items(
-    State(app): State<App>,
+    app: App,
     Name(id): Name,
     asked: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, Refusal> {

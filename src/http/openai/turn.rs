@@ -17,7 +17,7 @@ use crate::{
         look,
         tell::{Teller, Telling},
     },
-    id::{EventId, Seq, SessionId, SessionKey, Tenant},
+    id::{EventId, Seq, SessionId},
     session::Handle,
 };
 
@@ -134,7 +134,7 @@ pub(super) fn no_such(id: &str) -> Refusal {
 /// The run that a response id names. Whether the turn has begun is not known yet.
 pub(super) async fn find(app: &App, text: &str) -> Result<Found, Refusal> {
     let id: ResponseId = text.parse().map_err(|_| no_such(text))?;
-    let key = SessionKey { tenant: Tenant::default(), session: id.session.clone() };
+    let key = app.key(id.session.clone());
     let handle = app.find(&key).await?.ok_or_else(|| no_such(text))?;
     // One that was made a moment ago may not have its first event yet; whoever asks its task waits for that.
     let _stored = handle.newest_run().await?;

@@ -11,7 +11,7 @@ use std::{
 
 use axum::{
     extract::{
-        Request, State,
+        Request,
         ws::{Message, WebSocket},
     },
     response::Response,
@@ -67,7 +67,7 @@ enum Told {
 type Saying = Pin<Box<dyn Stream<Item = Said> + Send>>;
 
 /// The handler. A plain request is told what to do.
-pub(in crate::http) async fn upgrade(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
+pub(in crate::http) async fn upgrade(app: App, request: Request) -> Result<Response, Refusal> {
     let tracker = app.tracker.clone();
     let upgrade = upgraded(request, &app, CREATE_BYTES_MAX).await?;
     Ok(upgrade.on_upgrade(move |socket| tracker.track_future(serve(app, socket))))

@@ -44,6 +44,7 @@ async fn everything_that_is_answered_is_as_documented() {
     chats::sockets(&observer).await;
     notices(&observer).await;
     store_failed(&observer).await;
+    keys(&observer).await;
     sockets(&observer).await;
     for path in ["/v1/models", "/healthz", "/readyz", "/openapi.json", "/", "/v1/sessions?limit=3&state=idle"] {
         assert_eq!(observer.get(path).await.status, 200, "{path}");
@@ -126,6 +127,31 @@ async fn store_failed(observer: &Observer) {
     }
     let path = format!("/v1/sessions/{session}/events");
     assert!(observer.answered("GET", &path, client.get_json(&path).await).json()["store_failed"].is_string());
+}
+
+/// A server with keys, asked without, with a wrong one, and with one in the wrong place.
+async fn keys(observer: &Observer) {
+    let mut config = steerage::Config::in_memory();
+    config.add_key("sk_right-0123456789").expect("a key");
+    let server = TestServer::configured(config, |server| server);
+    let client = server.client();
+    let paths = ["/v1/sessions", "/v1/sessions/x", "/v1/sessions/x/events", "/v1/sessions/x/ws", "/v1/events"];
+    let theirs = ["/v1/ai-sdk/chat/x/stream", "/v1/ai-sdk/chat/ws", "/v1/models", "/v1/models/x", "/v1/responses"];
+    for path in paths.into_iter().chain(theirs) {
+        assert_eq!(observer.answered("GET", path, client.get(path).await).status, 401);
+        let refused = client.get(&format!("{path}?token=x")).await;
+        assert_eq!(observer.answered("GET", path, refused).status, 400);
+        let mut status = 401;
+        while status == 401 {
+            let answer = client.request("GET", path, &[("authorization", "Bearer sk_wrong-0123456789")], b"").await;
+            status = observer.answered("GET", path, answer).status;
+        }
+        assert_eq!(status, 429, "{path}");
+    }
+    for path in ["/healthz", "/readyz", "/openapi.json", "/"] {
+        let refused = client.get(&format!("{path}?token=x")).await;
+        assert_eq!(observer.answered("GET", path, refused).code(), "token_in_url");
+    }
 }
 
 /// One socket with every kind of message.

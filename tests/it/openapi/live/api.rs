@@ -24,6 +24,7 @@ async fn everything_that_openai_s_doors_answer_is_as_documented() {
     lanes::steers(&observer).await;
     lanes::mistakes(&observer).await;
     completions::store_failed(&observer).await;
+    super::keys(&observer).await;
     drop(server);
 
     let schemas = &observer.document["components"]["schemas"];

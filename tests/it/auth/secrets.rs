@@ -1,0 +1,97 @@
+//! Keys are nowhere: not in a log at its most talkative, not in an answer, not in what a configuration prints.
+
+use std::{
+    io::Write,
+    sync::{Arc, Mutex},
+};
+
+use serde_json::json;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::{FIRST, WRONG, bearer, config, guarded};
+use crate::support::client::{read_head, send};
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Log {
+    type Writer = Self;
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_log_line_and_no_answer_has_a_key() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(log.clone())
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    tracing::trace!("the log is on");
+    let server = guarded();
+    let client = server.client();
+    let mut answers = Vec::new();
+    for key in [FIRST, WRONG] {
+        let header = bearer(key);
+        let headers = [("content-type", "application/json"), ("authorization", header.as_str())];
+        let body = json!({"input": "one two", "model": "demo/echo"}).to_string();
+        for path in ["/v1/sessions", "/v1/responses", "/v1/chat/completions", "/v1/ai-sdk/chat", "/nothing"] {
+            answers.push(client.request("POST", path, &headers, body.as_bytes()).await);
+            answers.push(client.get(&format!("{path}?token={key}")).await);
+            answers.push(client.request("GET", path, &[("authorization", key)], b"").await);
+        }
+        let protocol = format!("steerage, steerage.bearer.{key}");
+        let upgrade = [
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-websocket-protocol", protocol.as_str()),
+        ];
+        answers.push(client.request("GET", "/v1/sessions/nobody/ws", &upgrade, b"").await);
+    }
+    // And a socket that is one.
+    let protocol = format!("steerage, steerage.bearer.{FIRST}");
+    let upgrade = [
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("sec-websocket-protocol", protocol.as_str()),
+    ];
+    let mut stream = client.dialer().connect();
+    send(&mut stream, "GET", "/v1/responses", &upgrade, b"", false).await;
+    assert_eq!(read_head(stream).await.0, 101);
+    server.stop().await;
+    drop(guard);
+    assert!(answers.iter().any(|answer| answer.status < 300) && answers.iter().any(|answer| answer.status == 401));
+    for answer in &answers {
+        assert!(!String::from_utf8_lossy(&answer.body).contains("sk_"), "{answer:?}");
+        assert!(!format!("{:?}", answer.headers).contains("sk_"), "{answer:?}");
+    }
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(log.contains("the log is on"));
+    let told = log.lines().find(|line| line.contains("sk_") || line.contains("0123456789"));
+    assert_eq!(told, None);
+}
+
+#[test]
+fn a_configuration_prints_digests_only() {
+    let mut config = config();
+    config.add_key(WRONG).unwrap();
+    let shown = format!("{}{config:?}{:?}", config.to_toml(), config.keys().unwrap());
+    assert!(!shown.contains("sk_") && shown.contains("key-1"), "{shown}");
+    assert!(config.keys().unwrap().caller(WRONG).is_some_and(|caller| &*caller.name == "key-1"));
+}
