@@ -14,6 +14,7 @@ use steerage::{
     command::{Command, Receipt},
     env::Env,
     event::Event,
+    fetch::Secret,
     id::{CommandId, SessionId},
 };
 use tokio::sync::mpsc;
@@ -38,6 +39,9 @@ pub(crate) struct Options {
     /// Base URL of the server.
     #[arg(long, env = "STEERAGE_URL", default_value = "http://127.0.0.1:8787")]
     url: String,
+    /// Key of the server, if it has any.
+    #[arg(long, env = "STEERAGE_API_KEY", hide_env_values = true, value_name = "KEY")]
+    api_key: Option<String>,
     /// Model of the new session, PROVIDER/NAME as `GET /v1/models` lists them [default: the server's].
     #[arg(long, env = "STEERAGE_MODEL", conflicts_with = "session")]
     model: Option<String>,
@@ -89,7 +93,7 @@ struct Chat {
 /// Talks until the input or the patience ends.
 pub(crate) async fn run(options: Options) -> Result<ExitCode, String> {
     let env = Env::system();
-    let client = Client::new(&options.url, env.clone());
+    let client = Client::new(&options.url, options.api_key.map(Secret::new), env.clone());
     let rejoined = options.session.is_some();
     let session = match options.session {
         Some(session) => session,

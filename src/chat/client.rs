@@ -5,14 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::{
     Method, Request,
-    header::{ACCEPT, CONTENT_TYPE},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use steerage::{
     command::{Command, Receipt},
     env::Env,
-    fetch::{Body, Client as Fetch, FetchError, Limits, Response},
+    fetch::{Body, Client as Fetch, FetchError, Limits, Response, Secret},
     id::{EventId, SessionId},
 };
 
@@ -56,14 +56,15 @@ impl Error {
 #[derive(Clone)]
 pub(crate) struct Client {
     base: String,
+    key: Option<Secret>,
     fetch: Fetch,
     env: Env,
 }
 
 impl Client {
-    /// The server at a base URL.
-    pub(crate) fn new(base: &str, env: Env) -> Self {
-        Self { base: base.trim_end_matches('/').to_owned(), fetch: Fetch::new(Limits::default()), env }
+    /// The server at a base URL, and the key that it takes.
+    pub(crate) fn new(base: &str, key: Option<Secret>, env: Env) -> Self {
+        Self { base: base.trim_end_matches('/').to_owned(), key, fetch: Fetch::new(Limits::default()), env }
     }
 
     /// Makes a session that has no run yet. The name is ours: where the first answer is lost, "exists" is a success.
@@ -138,7 +139,11 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str, accept: &str, body: Bytes) -> Result<Request<Bytes>, Error> {
-        let request = Request::builder().method(method).uri(format!("{}{path}", self.base)).header(ACCEPT, accept);
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base)).header(ACCEPT, accept);
+        if let Some(key) = &self.key {
+            let value = key.header("Bearer ").map_err(|_| FetchError::BadUrl("the key is none that a server takes"))?;
+            request = request.header(AUTHORIZATION, value);
+        }
         let request = request.header(CONTENT_TYPE, "application/json").body(body);
         request.map_err(|_| FetchError::BadUrl("the URL is not one").into())
     }
@@ -165,8 +170,8 @@ async fn refusal(response: &mut Response) -> Result<Error, FetchError> {
         detail: format!("the server answered {status}, not as Steerage does: is the URL right?"),
     });
     let passing = status.is_server_error() || matches!(status.as_u16(), 408 | 429);
-    // These two say 429 and do not pass by themselves.
-    let full = matches!(problem.code.as_str(), "session_limit" | "too_many_pending");
+    // These say 429 and do not pass by themselves.
+    let full = matches!(problem.code.as_str(), "session_limit" | "too_many_pending" | "too_many_failures");
     Ok(if passing && !full { Error::Unavailable(problem) } else { Error::Refused(problem) })
 }
 

@@ -18,11 +18,11 @@ use crate::support::client::{PATIENCE, read_head, send, text_of};
 fn steerage(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_steerage"));
     command.args(arguments).kill_on_drop(true).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    ["STEERAGE_URL", "STEERAGE_MODEL", "STEERAGE_CONFIG", "STEERAGE_UPSTREAM", "STEERAGE_LOG"].iter().for_each(
-        |name| {
+    ["STEERAGE_URL", "STEERAGE_MODEL", "STEERAGE_CONFIG", "STEERAGE_UPSTREAM", "STEERAGE_LOG", "STEERAGE_API_KEY"]
+        .iter()
+        .for_each(|name| {
             command.env_remove(name);
-        },
-    );
+        });
     command
 }
 
@@ -34,8 +34,14 @@ struct Host {
 
 impl Host {
     async fn start() -> Self {
-        let mut process =
-            steerage(&["serve", "--listen", "127.0.0.1:0", "--store", "memory"]).stderr(Stdio::null()).spawn().unwrap();
+        Self::with(&[]).await
+    }
+
+    async fn with(more: &[&str]) -> Self {
+        let mut process = steerage(&[&["serve", "--listen", "127.0.0.1:0", "--store", "memory"], more].concat())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let line = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
         let address = line.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
@@ -94,6 +100,21 @@ async fn each_piped_line_is_one_send_and_answers_alone_are_on_standard_output() 
     let at = |kind: &str| log.iter().position(|event| event["type"] == kind).unwrap();
     let second = log.iter().rposition(|event| event["type"] == "input.added").unwrap();
     assert!(at("run.completed") < second, "the second line waits for the end of the first answer");
+}
+
+#[tokio::test]
+async fn a_server_with_keys_is_talked_to_with_one() {
+    let host = Host::with(&["--api-key", "sk_right-0123456789"]).await;
+    let (code, out, _) =
+        piped(&host.url(), &["--api-key", "sk_right-0123456789", "--model", "demo/echo"], "hi\n").await;
+    assert_eq!((code, out.contains("hi")), (0, true), "{out}");
+    for arguments in [&["--api-key", "sk_wrong-0123456789"][..], &[]] {
+        let (code, _, told) = piped(&host.url(), arguments, "hi\n").await;
+        assert!(code != 0 && told.contains("send a key") && !told.contains("sk_"), "{told}");
+    }
+    let check = steerage(&["check", "--store", "memory", "--api-key", "sk_right-0123456789"]).output().await.unwrap();
+    let shown = format!("{}{}", String::from_utf8_lossy(&check.stdout), String::from_utf8_lossy(&check.stderr));
+    assert!(check.status.success() && shown.contains("[keys.key-1]") && !shown.contains("sk_"), "{shown}");
 }
 
 #[tokio::test]
