@@ -272,19 +272,19 @@ async fn h7_h8_h14_h15_h24_broken_http_harms_nobody() {
     for (row, request, status) in [
         (
             "H7 lengths",
-            "POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}",
+            "POST /v1/sessions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}",
             400,
         ),
         (
             "H8 chunk",
-            "POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+            "POST /v1/sessions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
             400,
         ),
-        ("H8 NUL", "GET / HTTP/1.1\r\nhost: x\r\nx: a\0b\r\n\r\n", 400),
-        ("H20 CONNECT", "CONNECT x:1 HTTP/1.1\r\nhost: x:1\r\n\r\n", 404),
+        ("H8 NUL", "GET / HTTP/1.1\r\nhost: localhost\r\nx: a\0b\r\n\r\n", 400),
+        ("H20 CONNECT", "CONNECT localhost:1 HTTP/1.1\r\nhost: localhost:1\r\n\r\n", 404),
         (
             "H23",
-            "POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n{}",
+            "POST /v1/sessions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n{}",
             100,
         ),
     ] {
