@@ -301,7 +301,7 @@ async fn h7_h8_h14_h15_h24_broken_http_harms_nobody() {
     drop(stream);
     // H24: HTTP/1.0 gets a stream that ends with its connection, never chunks.
     let mut stream = server.dialer.connect();
-    let request = format!("GET {EVENTS} HTTP/1.0\r\nhost: x\r\naccept: text/event-stream\r\n\r\n");
+    let request = format!("GET {EVENTS} HTTP/1.0\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n");
     tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.expect("written");
     let (status, headers, _) = read_head(stream).await;
     assert_eq!((status, headers.get("transfer-encoding")), (200, None), "{headers:?}");
