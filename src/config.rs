@@ -1,6 +1,11 @@
 //! Everything that can be set: a TOML file, then the environment and the command line over it, checked once.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,8 +17,10 @@ use crate::{
     store::disk,
 };
 
+mod connections;
 mod keys;
 
+pub use connections::Connections;
 pub use keys::ApiKey;
 
 /// The configuration of a server.
@@ -35,10 +42,29 @@ pub struct Config {
     pub upstreams: BTreeMap<String, Upstream>,
     /// Bounds.
     pub limits: Limits,
+    /// Names that the server may be asked for, besides those of loopback. Without any, a server on loopback that
+    /// has no keys answers to those alone, and any other server to all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_hosts: Vec<String>,
+    /// The certificate of the server's own. Without it it speaks plain HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// Bounds of connections.
+    pub connections: Connections,
     /// What becomes of a run whose process is gone: `continue` or `fail`.
     pub on_crash: OnCrash,
     /// Seconds that running generations may go on after SIGTERM.
     pub drain_grace_s: u64,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM file: the certificate first, then those that lead to a root.
+    pub cert: PathBuf,
+    /// PEM file: its private key (PKCS#8, PKCS#1 or SEC1), not encrypted.
+    pub key: PathBuf,
 }
 
 /// What of a log on disk survives what. Either way nothing that was shown is lost with the process, and nothing that
@@ -159,6 +185,9 @@ impl Default for Config {
             allow_anonymous: false,
             upstreams: BTreeMap::new(),
             limits: Limits::default(),
+            allowed_hosts: Vec::new(),
+            tls: None,
+            connections: Connections::default(),
             on_crash: OnCrash::default(),
             drain_grace_s: 20,
         }
@@ -253,6 +282,15 @@ impl Config {
                 return fail(format!("upstream {name}: a timeout is at least 1 second"));
             }
         }
+        if let Some(host) = self.allowed_hosts.iter().find(|host| {
+            host.is_empty() || host.bytes().any(|b| !(b.is_ascii_alphanumeric() || b".-_[]:".contains(&b)))
+        }) {
+            return fail(format!("allowed_hosts: {host:?} is not a name, for instance chat.example (without a port)"));
+        }
+        if self.tls.is_some() && !cfg!(feature = "tls") {
+            return fail("tls: this build has no TLS (feature `tls`)".into());
+        }
+        self.connections.check().map_err(ConfigError)?;
         let Limits {
             sessions_max,
             steps_max,
@@ -377,6 +415,8 @@ mod tests {
         assert!(with(|c| c.listen = "[::]:80".parse().unwrap()).contains("steerage key"));
         assert!(with(|c| c.store = "tape".into()).contains("tape"));
         assert!(with(|c| c.store = "disk:".into()).contains("disk:FOLDER"));
+        assert!(with(|c| c.connections.max = 0).contains("connections.max"));
+        assert!(with(|c| c.connections.send_buffer_bytes = 1).contains("send_buffer_bytes"));
         assert!(with(|c| c.limits.steps_max = 0).contains("steps_max"));
         assert!(with(|c| c.limits.bytes_max = 8_388_607).contains("limits.bytes_max is at least 8388608"));
         assert!(with(|c| c.add_upstream("demo=http://x/v1").unwrap()).contains("demo"));

@@ -5,9 +5,9 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand};
 use steerage::{
     Config, Server, auth,
-    config::{ConfigError, DiskDurability},
+    config::{self, ConfigError, DiskDurability},
     env::Env,
-    server::Drained,
+    server::{Drained, socket::Sockets},
 };
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -59,6 +59,16 @@ struct Serve {
     /// fsync (a power cut, every event) [default: os].
     #[arg(long, env = "STEERAGE_DURABILITY", value_name = "LEVEL")]
     durability: Option<DiskDurability>,
+    /// A name that the server may be asked for (its Host), besides localhost, 127.0.0.1 and [::1]. May be repeated.
+    #[arg(long, env = "STEERAGE_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
+    allowed_host: Vec<String>,
+    /// PEM file of a certificate and those that lead to its root: the server speaks https, HTTP/2 or HTTP/1.1. SIGHUP
+    /// reads it again.
+    #[arg(long, env = "STEERAGE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file of the certificate's private key.
+    #[arg(long, env = "STEERAGE_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// An OpenAI-compatible model server, its models appear as NAME/MODEL. Its key is read from
     /// STEERAGE_NAME_API_KEY. May be repeated.
     #[arg(long, env = "STEERAGE_UPSTREAM", value_name = "NAME=URL", value_delimiter = ',')]
@@ -83,6 +93,10 @@ impl Serve {
         }
         if let Some(durability) = self.durability {
             config.durability = durability;
+        }
+        config.allowed_hosts.extend(self.allowed_host);
+        if let (Some(cert), Some(key)) = (self.tls_cert, self.tls_key) {
+            config.tls = Some(config::Tls { cert, key });
         }
         for upstream in &self.upstream {
             config.add_upstream(upstream)?;
@@ -143,7 +157,8 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let url = format!("http://{address}");
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{address}");
     let key = if config.keys.is_empty() { "" } else { " -H \"authorization: Bearer $STEERAGE_API_KEY\"" };
     let greeting = format!(
         "steerage {} is listening on {url}  (store: {})\nsee it stream:\n  curl -N {url}/v1/sessions{key} \
@@ -153,12 +168,7 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
     );
     // Whoever started us may have closed our output: no reason not to serve, and `println` would panic.
     let _nobody_reads = std::io::stdout().write_all(greeting.as_bytes());
-    let listener = axum::serve::ListenerExt::tap_io(listener, |socket| {
-        // Without it the kernel holds a token back until the one before is acknowledged.
-        if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%error, "no TCP_NODELAY");
-        }
-    });
+    let listener = Sockets::new(listener, config.connections);
     match server.serve(listener, stop_signal()).await {
         Ok(Drained::Whole) => {
             tracing::info!("stopped, every generation had ended");

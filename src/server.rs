@@ -23,8 +23,22 @@ use crate::{
 };
 
 pub mod connection;
+mod edge;
+mod host;
+#[cfg(not(feature = "tls"))]
+mod no_tls;
+mod places;
+pub mod socket;
+mod streams;
+#[cfg(feature = "tls")]
+mod tls;
 
-use connection::Connections;
+use edge::Edge;
+use host::Hosts;
+#[cfg(not(feature = "tls"))]
+use no_tls::Tls;
+#[cfg(feature = "tls")]
+use tls::Tls;
 
 /// How often a draining server looks whether the last generation has ended.
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -39,6 +53,7 @@ pub struct Server {
     store: Option<Arc<dyn Store>>,
     providers: Providers,
     tools: Tools,
+    tls: Option<Tls>,
 }
 
 /// How a server ended.
@@ -72,7 +87,8 @@ impl Server {
             let provider = OpenAi::new(adapter).map_err(|error| ConfigError(error.to_string()))?;
             providers.insert(name.clone(), Arc::new(provider));
         }
-        Ok(Self { config, env: Env::system(), store: None, providers, tools: builtin::tools() })
+        let tls = config.tls.as_ref().map(Tls::new).transpose()?;
+        Ok(Self { config, env: Env::system(), store: None, providers, tools: builtin::tools(), tls })
     }
 
     /// Adds a provider of your own; its models appear as `NAME/MODEL`.
@@ -133,36 +149,36 @@ impl Server {
         Ok(Running { router: http::router(app), registry, stopping, tracker, grace })
     }
 
-    /// Serves on `listener` until `stop` is ready, then drains.
+    /// Serves on `listener` until `stop` is ready, then drains. TCP is best wrapped in [`socket::Sockets`]. With a
+    /// certificate of its own, SIGHUP makes it read the files again.
     pub async fn serve<L>(
-        self,
+        mut self,
         listener: L,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<Drained>
     where
         L: Listener,
-        L::Addr: std::fmt::Debug,
+        L::Addr: 'static,
     {
+        let (bounds, tls) = (self.config.connections, self.tls.take());
+        let hosts = Hosts::of(&self.config);
         let running = self.start().map_err(std::io::Error::other)?;
-        let stopping = running.stopping.clone();
-        let serving = axum::serve(Connections(listener), running.router.clone())
-            .with_graceful_shutdown(async move { stopping.cancelled().await });
-        let (drained, served) = tokio::join!(
+        let router = running.router.clone();
+        let router = match hosts {
+            Some(hosts) => router.layer(axum::middleware::from_fn_with_state(hosts, host::check)),
+            None => router,
+        };
+        let edge = Edge::new(bounds, tls, router, running.stopping.clone(), running.tracker.clone());
+        let (drained, (), ()) = tokio::join!(
             async {
                 stop.await;
                 running.stop().await
             },
-            // Streams end because their logs or the server end; a connection that hangs on is left behind.
-            async {
-                let mut serving = std::pin::pin!(serving.into_future());
-                tokio::select! {
-                    result = serving.as_mut() => return result,
-                    () = running.tracker.wait() => {}
-                }
-                timeout(CLOSE_MAX, serving).await.unwrap_or(Ok(()))
-            },
+            edge.accept(listener),
+            edge.reload_certificates(),
         );
-        served.map(|()| drained)
+        edge.cut();
+        Ok(drained)
     }
 }
 
@@ -177,7 +193,7 @@ fn open(config: &Config) -> Result<Arc<dyn Store>, ConfigError> {
 /// A server that serves.
 pub struct Running {
     /// Every route, for a listener or for a place in another axum application. An application that serves it itself
-    /// wraps its listener in [`Connections`], so that a command counts although its client leaves right after it.
+    /// wraps its listener in [`connection::Connections`], so that a command counts although its client leaves right after it.
     pub router: Router,
     registry: Arc<Registry>,
     stopping: CancellationToken,

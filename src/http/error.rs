@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Every stable `code` with its status. `openapi/openapi.yaml` lists the same; a test compares.
-pub const CODES: [(&str, u16); 42] = [
+pub const CODES: [(&str, u16); 43] = [
     ("bad_json", 400),
     ("bad_request", 400),
     ("bad_cursor", 400),
@@ -48,6 +48,7 @@ pub const CODES: [(&str, u16); 42] = [
     ("stale", 409),
     ("payload_too_large", 413),
     ("unsupported_media_type", 415),
+    ("foreign_host", 421),
     ("invalid_arguments", 422),
     ("upgrade_required", 426),
     ("busy", 429),

@@ -7,18 +7,30 @@
 //!
 //! The small parts of a write are joined. A streamed token leaves as three: chunk size, event, line end. The kernel
 //! takes one piece more cheaply than a list of three, and copying some hundred bytes costs next to nothing.
+//!
+//! A peer that takes nothing for too long has no connection any more: hyper waits for it for ever.
 
 use std::{
+    future::Future as _,
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use axum::serve::Listener;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
+    time::{Duration, Sleep, sleep},
+};
+
+use super::places::Place;
+use crate::config;
 
 /// Bytes up to which parts are joined: several tokens, and small enough for the stack.
 const JOINED_MAX_BYTES: usize = 1024;
+/// What a client sends first that speaks HTTP/2 (RFC 9113 §3.4). No request of HTTP/1 begins so.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A listener of such connections.
 #[derive(Debug)]
@@ -30,7 +42,7 @@ impl<L: Listener> Listener for Connections<L> {
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         let (io, address) = self.0.accept().await;
-        (Connection { io, end_seen: false }, address)
+        (Connection::new(io, config::Connections::default().stall_timeout(), None), address)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -43,10 +55,67 @@ impl<L: Listener> Listener for Connections<L> {
 pub struct Connection<T> {
     io: T,
     end_seen: bool,
+    /// What was read to find out what the peer speaks.
+    read_ahead: Bytes,
+    stall_timeout: Duration,
+    /// Runs while the peer takes nothing of what waits for it.
+    stalled: Option<Pin<Box<Sleep>>>,
+    /// Held for as long as the connection is there, whoever has it: an upgraded one leaves hyper.
+    _place: Option<Place>,
+}
+
+/// What a peer speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http1,
+    Http2,
+}
+
+impl<T> Connection<T> {
+    pub(super) fn new(io: T, stall_timeout: Duration, place: Option<Place>) -> Self {
+        Self { io, end_seen: false, read_ahead: Bytes::new(), stall_timeout, stalled: None, _place: place }
+    }
+
+    /// What a write came to. Each bit that the peer takes gives it the whole time again.
+    fn written<R>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+        if result.is_ready() {
+            self.stalled = None;
+            return result;
+        }
+        let stall_timeout = self.stall_timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(stall_timeout)));
+        ready!(stalled.as_mut().poll(cx));
+        tracing::debug!("a peer took nothing for too long");
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<T: AsyncRead + Unpin> Connection<T> {
+    /// Reads until it is known what the peer speaks. What was read stays to be read. `None` when the peer has gone.
+    pub(super) async fn protocol(&mut self) -> io::Result<Option<Protocol>> {
+        let mut read = BytesMut::with_capacity(PREFACE.len());
+        let protocol = loop {
+            if (&mut self.io).take((PREFACE.len() - read.len()) as u64).read_buf(&mut read).await? == 0 {
+                return Ok(None);
+            }
+            match read == PREFACE[..read.len()] {
+                false => break Protocol::Http1,
+                true if read.len() == PREFACE.len() => break Protocol::Http2,
+                true => {}
+            }
+        };
+        self.read_ahead = read.freeze();
+        Ok(Some(protocol))
+    }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Connection<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.read_ahead.has_remaining() {
+            let length = self.read_ahead.len().min(buf.remaining());
+            buf.put_slice(&self.read_ahead.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.remaining();
         let result = Pin::new(&mut self.io).poll_read(cx, buf);
         let end = matches!(result, Poll::Ready(Ok(()))) && before > 0 && buf.remaining() == before;
@@ -61,7 +130,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Connection<T> {
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Connection<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let result = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.written(cx, result)
     }
 
     fn poll_write_vectored(
@@ -73,12 +143,14 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Connection<T> {
         let mut length = 0;
         for part in parts {
             let Some(room) = joined.get_mut(length..length + part.len()) else {
-                return Pin::new(&mut self.io).poll_write_vectored(cx, parts);
+                let result = Pin::new(&mut self.io).poll_write_vectored(cx, parts);
+                return self.written(cx, result);
             };
             room.copy_from_slice(part);
             length += part.len();
         }
-        Pin::new(&mut self.io).poll_write(cx, &joined[..length])
+        let result = Pin::new(&mut self.io).poll_write(cx, &joined[..length]);
+        self.written(cx, result)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -98,15 +170,67 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Connection<T> {
 mod tests {
     use std::{future::poll_fn, pin::pin};
 
-    use tokio::io::AsyncReadExt as _;
+    use tokio::io::AsyncWriteExt as _;
 
     use super::*;
+
+    fn connection() -> (Connection<tokio::io::DuplexStream>, tokio::io::DuplexStream) {
+        let (near, far) = tokio::io::duplex(64);
+        (Connection::new(near, Duration::from_secs(15), None), far)
+    }
+
+    #[tokio::test]
+    async fn what_a_peer_speaks_is_known_from_its_first_bytes_which_stay() {
+        let cases: [(&[u8], _); 5] = [
+            (PREFACE, Some(Protocol::Http2)),
+            (b"GET / HTTP/1.1\r\n", Some(Protocol::Http1)),
+            (b"PUT / HTTP/1.1\r\n", Some(Protocol::Http1)),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\rX", Some(Protocol::Http1)),
+            (b"PRI *", None),
+        ];
+        for (sent, spoken) in cases {
+            for piece in [1, sent.len()] {
+                let (mut near, mut far) = connection();
+                let sending = async {
+                    for part in sent.chunks(piece) {
+                        far.write_all(part).await.unwrap();
+                        tokio::task::yield_now().await;
+                    }
+                    far.write_all(if spoken.is_some() { b" and more" } else { b"" }).await.unwrap();
+                    drop(far);
+                };
+                let (protocol, ()) = tokio::join!(near.protocol(), sending);
+                assert_eq!(protocol.unwrap(), spoken, "{sent:?}");
+                let mut rest = Vec::new();
+                near.read_to_end(&mut rest).await.unwrap();
+                assert_eq!(rest, if spoken.is_some() { [sent, b" and more"].concat() } else { Vec::new() });
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_cut_and_one_that_takes_a_little_is_not() {
+        let (mut near, far) = connection();
+        near.write_all(&[0; 64]).await.unwrap();
+        assert_eq!(near.write(&[0]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(far);
+
+        let (mut near, mut far) = connection();
+        let reading = async {
+            for _ in 0..20 {
+                sleep(Duration::from_secs(14)).await;
+                far.read_exact(&mut [0; 8]).await.unwrap();
+            }
+        };
+        let (written, ()) = tokio::join!(near.write_all(&[0; 64 + 160]), reading);
+        written.unwrap();
+    }
 
     #[tokio::test]
     async fn parts_arrive_whole_and_in_order_below_and_above_the_limit() {
         for size in [0, 1, 300, 341, 342, 2_000] {
             let (near, mut far) = tokio::io::duplex(64 * 1024);
-            let mut connection = pin!(Connection { io: near, end_seen: false });
+            let mut connection = pin!(Connection::new(near, Duration::from_secs(15), None));
             let parts: Vec<_> = (b'a'..=b'c').map(|byte| vec![byte; size]).collect();
             let mut rest: &[u8] = &parts.concat();
             let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();

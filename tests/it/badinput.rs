@@ -1,9 +1,9 @@
 //! What clients send that they should not: each row has its status and its code, and afterwards the server and a
 //! session that waits for a person are as they were.
 //!
-//! The rows are the project's catalogue of bad inputs, HTTP (H), event streams (S), WebSocket (W) and control (C). Not
-//! here, because they need the server's own accept loop or HTTP/2: H1–H5 (slow heads and bodies), H16–H20 (HTTP/2),
-//! H22 (connection caps). Not here, because there are no credentials yet: H13 (host names), H21 (forwarded addresses),
+//! The rows are the project's catalogue of bad inputs, HTTP (H), event streams (S), WebSocket (W) and control (C). In
+//! `edge`, because they are about connections: H1–H5 (slow heads and bodies), H16–H19 (HTTP/2), H13 (host names), H22 (connection caps).
+//! Not here, because there are no credentials yet: H21 (forwarded addresses),
 //! S17 and W9 (tokens that expire), W1 (origins). S18 and S19 (too many readers), W5, W10 and C18 (rates) come with
 //! them; C13 is a matter of several nodes.
 

@@ -14,6 +14,7 @@ mod chat;
 mod chats;
 mod commands;
 mod disk;
+mod edge;
 mod examples;
 mod failstop;
 mod handover;
@@ -34,3 +35,5 @@ mod resume;
 mod sim;
 mod stores;
 mod tidy;
+#[cfg(feature = "tls")]
+mod tls;

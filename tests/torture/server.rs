@@ -10,7 +10,8 @@ use std::{
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use steerage::{
-    Config, Server,
+    Config, Server, config,
+    server::socket::Sockets,
     session::state::OnCrash,
     spec::{ApprovalPolicy, Executor, ToolSpec},
     tool::{Tool, ToolCall},
@@ -87,9 +88,7 @@ pub(crate) async fn run(store: &str, on_crash: &str, upstream: u16, tools: &Path
         Server::new(config).map_err(|error| error.to_string())?.tool(act(ACT, false)).tool(act(ACT_IDEM, true));
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
     let port = listener.local_addr().map_err(|error| error.to_string())?.port();
-    let listener = axum::serve::ListenerExt::tap_io(listener, |socket| {
-        let _latency_only = socket.set_nodelay(true);
-    });
+    let listener = Sockets::new(listener, config::Connections::default());
     println!("{port}");
     server.serve(listener, std::future::pending()).await.map(drop).map_err(|error| error.to_string())
 }

@@ -219,7 +219,8 @@ async fn by_a_client_that_leaves_before_the_answer() {
 async fn by_a_client_that_leaves_before_the_answer_over_tcp() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = steerage::Server::new(steerage::Config::in_memory()).unwrap().provider("puppet", Puppet::default());
+    let config = steerage::Config { allowed_hosts: vec!["steerage.test".into()], ..steerage::Config::in_memory() };
+    let server = steerage::Server::new(config).unwrap().provider("puppet", Puppet::default());
     #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
     tokio::spawn(server.serve(listener, std::future::pending()));
     for n in 0..50 {

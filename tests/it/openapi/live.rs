@@ -20,7 +20,8 @@ use super::{document, is_of_openai, operations, strings};
 use crate::support::{Breakable, TestServer};
 
 /// Codes that these scenes do not bring about: limits, races and defects, each with a test of its own or none.
-const NOT_HERE: [&str; 5] = ["busy", "internal", "request_timeout", "session_limit", "too_many_sessions"];
+const NOT_HERE: [&str; 6] =
+    ["busy", "foreign_host", "internal", "request_timeout", "session_limit", "too_many_sessions"];
 
 #[tokio::test(start_paused = true)]
 async fn everything_that_is_answered_is_as_documented() {

@@ -153,7 +153,7 @@ async fn a_malformed_composite_cursor_is_refused() {
     let client = server.client();
     finished(&client, "a", 2).await;
     let good = client.snapshot("a").await["last_event_id"].as_str().unwrap().to_owned();
-    let many = "a@aaaaaa.1,".repeat(10_000);
+    let many = "a@aaaaaa.1,".repeat(1_400);
     for bad in [
         &good,
         "a",

@@ -26,7 +26,8 @@ impl TestServer {
         Self::configured(Config::in_memory(), change)
     }
 
-    pub(crate) fn configured(config: Config, change: impl FnOnce(Server) -> Server) -> Self {
+    pub(crate) fn configured(mut config: Config, change: impl FnOnce(Server) -> Server) -> Self {
+        config.allowed_hosts.push("steerage.test".into());
         let server = change(Server::new(config).expect("a valid configuration").env(Env::seeded(1)));
         let (dialer, listener) = pipe();
         let (stop, stopped) = oneshot::channel::<()>();

@@ -1,0 +1,115 @@
+//! By which names the server may be asked for. A page that a user visits can have its own name point to 127.0.0.1 a
+//! moment later (DNS rebinding): for the browser it then talks to its own origin, and nothing but the name that it asks
+//! for gives it away.
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, header, uri::Authority},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+
+use crate::{config::Config, http::error::Problem};
+
+/// The names that a server answers to. Those of loopback always are.
+#[derive(Clone, Debug)]
+pub(super) struct Hosts(Arc<[String]>);
+
+impl Hosts {
+    /// `None` where any name will do: behind an address that is not loopback names are the operator's, and a page that
+    /// has no key gets nothing anyhow.
+    pub(super) fn of(config: &Config) -> Option<Self> {
+        let checked = !config.allowed_hosts.is_empty() || (config.listen.ip().is_loopback() && config.keys.is_empty());
+        checked.then(|| Self(config.allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect()))
+    }
+
+    /// Whether a request may be answered. One without a name comes from no browser.
+    fn allow(&self, headers: &HeaderMap) -> bool {
+        let mut names = headers.get_all(header::HOST).iter();
+        let Some(name) = names.next() else { return true };
+        let name = name.to_str().ok().and_then(|name| name.parse::<Authority>().ok());
+        names.next().is_none() && name.is_some_and(|name| !name.as_str().contains('@') && self.knows(name.host()))
+    }
+
+    fn knows(&self, host: &str) -> bool {
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
+        address.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+            || host == "localhost"
+            || host.ends_with(".localhost")
+            || self.0.contains(&host)
+    }
+}
+
+/// Refuses a request for another name.
+pub(super) async fn check(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
+    match hosts.allow(request.headers()) {
+        true => next.run(request).await,
+        false => {
+            let detail = "this server is not asked for by that name; its operator can add it to allowed_hosts";
+            Problem::new("foreign_host", detail).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn loopback_and_what_is_listed_are_known_with_any_port_and_nothing_that_looks_like_them() {
+        let config = Config { allowed_hosts: vec!["Chat.example".into()], ..Config::in_memory() };
+        let hosts = Hosts::of(&config).unwrap();
+        let allow =
+            |name: &str| hosts.allow(&[(header::HOST, HeaderValue::from_str(name).unwrap())].into_iter().collect());
+        for known in [
+            "localhost",
+            "LOCALHOST:8787",
+            "app.localhost",
+            "127.0.0.1:8787",
+            "127.1.2.3",
+            "[::1]",
+            "[::1]:80",
+            "[::ffff:127.0.0.1]",
+            "chat.example",
+            "CHAT.example:443",
+            "chat.example.",
+        ] {
+            assert!(allow(known), "{known}");
+        }
+        for foreign in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "chat.example.evil.example",
+            "notlocalhost",
+            "xchat.example",
+            "127.0.0.1.evil.example",
+            "user@127.0.0.1",
+            "192.0.2.1",
+            "[::2]",
+            "::1",
+            "0.0.0.0",
+            "chat.example/x",
+            "2130706433",
+        ] {
+            assert!(!allow(foreign), "{foreign}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.append(header::HOST, HeaderValue::from_static("localhost"));
+        headers.append(header::HOST, HeaderValue::from_static("localhost"));
+        assert!(!hosts.allow(&headers));
+        assert!(hosts.allow(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn names_are_the_operators_where_the_address_is_public_and_none_is_listed() {
+        let public = Config { listen: "192.0.2.1:80".parse().unwrap(), ..Config::in_memory() };
+        assert!(Hosts::of(&public).is_none());
+        assert!(Hosts::of(&Config { allowed_hosts: vec!["a".into()], ..public }).is_some());
+    }
+}
