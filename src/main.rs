@@ -159,8 +159,9 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{address}");
+    let key = if config.keys.is_empty() { "" } else { " -H \"authorization: Bearer $STEERAGE_API_KEY\"" };
     let greeting = format!(
-        "steerage {} is listening on {url}  (store: {})\nsee it stream:\n  curl -N {url}/v1/sessions \
+        "steerage {} is listening on {url}  (store: {})\nsee it stream:\n  curl -N {url}/v1/sessions{key} \
          -H 'content-type: application/json' -H 'accept: text/event-stream' -d '{{\"input\":\"tell me a story\"}}'\n",
         env!("CARGO_PKG_VERSION"),
         config.store
