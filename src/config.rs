@@ -363,6 +363,12 @@ impl Config {
         registry::Config { sessions_max, session }
     }
 
+    /// Whether it matters by which name the server is asked for. Behind an address that is not loopback names are the
+    /// operator's, and a page that has no key gets nothing anyhow.
+    pub fn hosts_checked(&self) -> bool {
+        !self.allowed_hosts.is_empty() || (self.listen.ip().is_loopback() && self.keys.is_empty())
+    }
+
     /// How long running generations may go on after a stop.
     pub fn drain_grace(&self) -> Duration {
         Duration::from_secs(self.drain_grace_s)
@@ -402,6 +408,21 @@ mod tests {
         );
         assert_eq!(config.upstreams["local"].prefill, openai::PrefillSetting::No);
         assert!(toml::from_str::<Config>("on_crash = \"retry\"").unwrap_err().to_string().contains("on_crash"));
+    }
+
+    #[test]
+    fn names_matter_on_loopback_without_keys_and_where_some_are_listed() {
+        let config = |listen: &str, hosts: &[&str], key: bool| {
+            let allowed_hosts = hosts.iter().map(|&host| host.to_owned()).collect();
+            let mut config = Config { listen: listen.parse().unwrap(), allowed_hosts, ..Config::in_memory() };
+            if key {
+                config.add_key("0123456789abcdef").unwrap();
+            }
+            config.hosts_checked()
+        };
+        assert!(config("127.0.0.1:1", &[], false) && config("[::1]:1", &[], false));
+        assert!(config("127.0.0.1:1", &["a"], true) && config("192.0.2.1:1", &["a"], true));
+        assert!(!config("127.0.0.1:1", &[], true) && !config("192.0.2.1:1", &[], false));
     }
 
     #[test]

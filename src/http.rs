@@ -27,6 +27,7 @@ mod control;
 pub mod error;
 mod events;
 mod extract;
+mod host;
 mod look;
 mod meta;
 mod multiplex;
@@ -36,6 +37,7 @@ mod tell;
 mod ws;
 
 use error::Problem;
+pub use host::Hosts;
 
 /// What every handler has, each request its own: taking it as an argument is what says whose request it is, so there is
 /// no way to a session that does not go through the caller's tenant.
@@ -102,10 +104,10 @@ impl App {
     }
 }
 
-/// The whole API.
-pub fn router(app: App) -> Router {
+/// The whole API, for requests that ask for one of `hosts` by name, where that matters.
+pub fn router(app: App, hosts: Option<Hosts>) -> Router {
     let guard = Arc::new(auth::Guard { keys: app.keys.clone(), failures: Failures::default() });
-    Router::new()
+    let doors = Router::new()
         .route("/v1/sessions", post(sessions::create).get(sessions::list))
         .route("/v1/sessions/{session_id}", get(sessions::read).delete(sessions::delete))
         .route("/v1/sessions/{session_id}/events", get(events::events))
@@ -123,7 +125,12 @@ pub fn router(app: App) -> Router {
         .route("/", get(meta::page))
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_path)
-        .layer(axum::middleware::from_fn_with_state(guard, auth::guard))
+        .layer(axum::middleware::from_fn_with_state(guard, auth::guard));
+    let doors = match hosts {
+        Some(hosts) => doors.layer(axum::middleware::from_fn_with_state(hosts, host::check)),
+        None => doors,
+    };
+    doors
         .layer(axum::middleware::map_response(harden))
         .layer(axum::middleware::from_fn_with_state(app.clone(), with_request_id))
         .with_state(Shared(app))

@@ -11,7 +11,7 @@ use crate::{
     config::{Config, ConfigError, StoreKind},
     env::Env,
     fetch::Secret,
-    http::{self, App},
+    http::{self, App, Hosts},
     provider::{
         Provider, Providers,
         demo::Demo,
@@ -24,7 +24,6 @@ use crate::{
 
 pub mod connection;
 mod edge;
-mod host;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
 mod places;
@@ -34,7 +33,6 @@ mod streams;
 mod tls;
 
 use edge::Edge;
-use host::Hosts;
 #[cfg(not(feature = "tls"))]
 use no_tls::Tls;
 #[cfg(feature = "tls")]
@@ -121,7 +119,13 @@ impl Server {
 
     /// Starts it: opens the store, takes up what an earlier process left, and gives the routes, to be served or nested,
     /// with the handle that stops what is behind them. Called inside a tokio runtime.
+    ///
+    /// By which name they are asked for is the application's matter: `allowed_hosts` is looked at by [`Server::serve`].
     pub fn start(self) -> Result<Running, ConfigError> {
+        self.start_for(None)
+    }
+
+    fn start_for(self, hosts: Option<Hosts>) -> Result<Running, ConfigError> {
         let store = match self.store {
             Some(store) => store,
             None => open(&self.config)?,
@@ -146,7 +150,7 @@ impl Server {
             caller: Caller::default(),
         };
         let grace = self.config.drain_grace();
-        Ok(Running { router: http::router(app), registry, stopping, tracker, grace })
+        Ok(Running { router: http::router(app, hosts), registry, stopping, tracker, grace })
     }
 
     /// Serves on `listener` until `stop` is ready, then drains. TCP is best wrapped in [`socket::Sockets`]. With a
@@ -161,14 +165,9 @@ impl Server {
         L::Addr: 'static,
     {
         let (bounds, tls) = (self.config.connections, self.tls.take());
-        let hosts = Hosts::of(&self.config);
-        let running = self.start().map_err(std::io::Error::other)?;
-        let router = running.router.clone();
-        let router = match hosts {
-            Some(hosts) => router.layer(axum::middleware::from_fn_with_state(hosts, host::check)),
-            None => router,
-        };
-        let edge = Edge::new(bounds, tls, router, running.stopping.clone(), running.tracker.clone());
+        let hosts = self.config.hosts_checked().then(|| Hosts::new(&self.config.allowed_hosts));
+        let running = self.start_for(hosts).map_err(std::io::Error::other)?;
+        let edge = Edge::new(bounds, tls, running.router.clone(), running.stopping.clone(), running.tracker.clone());
         let (drained, (), ()) = tokio::join!(
             async {
                 stop.await;

@@ -132,7 +132,8 @@ async fn h13_a_name_that_is_not_ours_gets_nothing() {
     let ask = async |head: &str| {
         let mut stream = server.dialer.connect();
         stream.write_all(head.replace('\n', "\r\n").as_bytes()).await.unwrap();
-        let (status, _, mut body) = read_head(&mut stream).await;
+        let (status, headers, mut body) = read_head(&mut stream).await;
+        assert!(headers.contains_key("x-request-id"), "every response has one");
         (status, String::from_utf8(body.chunk().await.unwrap_or_default()).unwrap())
     };
     let socket = "upgrade: websocket\nconnection: upgrade\nsec-websocket-version: 13\nsec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\n";

@@ -11,18 +11,16 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use crate::{config::Config, http::error::Problem};
+use super::error::Problem;
 
 /// The names that a server answers to. Those of loopback always are.
 #[derive(Clone, Debug)]
-pub(super) struct Hosts(Arc<[String]>);
+pub struct Hosts(Arc<[String]>);
 
 impl Hosts {
-    /// `None` where any name will do: behind an address that is not loopback names are the operator's, and a page that
-    /// has no key gets nothing anyhow.
-    pub(super) fn of(config: &Config) -> Option<Self> {
-        let checked = !config.allowed_hosts.is_empty() || (config.listen.ip().is_loopback() && config.keys.is_empty());
-        checked.then(|| Self(config.allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect()))
+    /// The names of loopback, and these, without ports.
+    pub fn new(names: &[String]) -> Self {
+        Self(names.iter().map(|name| name.to_ascii_lowercase()).collect())
     }
 
     /// Whether a request may be answered. One without a name comes from no browser.
@@ -62,8 +60,7 @@ mod tests {
 
     #[test]
     fn loopback_and_what_is_listed_are_known_with_any_port_and_nothing_that_looks_like_them() {
-        let config = Config { allowed_hosts: vec!["Chat.example".into()], ..Config::in_memory() };
-        let hosts = Hosts::of(&config).unwrap();
+        let hosts = Hosts::new(&["Chat.example".into()]);
         let allow =
             |name: &str| hosts.allow(&[(header::HOST, HeaderValue::from_str(name).unwrap())].into_iter().collect());
         for known in [
@@ -104,12 +101,5 @@ mod tests {
         headers.append(header::HOST, HeaderValue::from_static("localhost"));
         assert!(!hosts.allow(&headers));
         assert!(hosts.allow(&HeaderMap::new()));
-    }
-
-    #[test]
-    fn names_are_the_operators_where_the_address_is_public_and_none_is_listed() {
-        let public = Config { listen: "192.0.2.1:80".parse().unwrap(), ..Config::in_memory() };
-        assert!(Hosts::of(&public).is_none());
-        assert!(Hosts::of(&Config { allowed_hosts: vec!["a".into()], ..public }).is_some());
     }
 }
