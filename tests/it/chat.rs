@@ -38,10 +38,13 @@ impl Host {
     }
 
     async fn with(more: &[&str]) -> Self {
-        let mut process = steerage(&[&["serve", "--listen", "127.0.0.1:0", "--store", "memory"], more].concat())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut process = steerage(
+            &[&["serve", "--listen", "127.0.0.1:0", "--store", "memory", "--allowed-host", "steerage.test"], more]
+                .concat(),
+        )
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let line = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
         let address = line.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
