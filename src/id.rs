@@ -82,7 +82,7 @@ text_id!(
     "a session id is 1 to 64 of A-Z a-z 0-9 . _ - and starts with a letter or digit"
 );
 text_id!(
-    /// Whose sessions these are. `default` until credentials name a tenant.
+    /// Whose sessions these are. `default` where no key names another.
     Tenant, path_safe,
     "a tenant is 1 to 64 of A-Z a-z 0-9 . _ - and starts with a letter or digit"
 );
