@@ -21,7 +21,8 @@ pub struct Connections {
     pub header_timeout_s: u64,
     /// Seconds that a peer may take nothing of what waits for it.
     pub stall_timeout_s: u64,
-    /// Seconds that the kernel waits for a peer to acknowledge what was sent (TCP_USER_TIMEOUT, Linux).
+    /// Seconds that the kernel waits for a peer to acknowledge what was sent (TCP_USER_TIMEOUT, Linux). A quiet stream
+    /// sends something every 10 s, and the two together stay below half a minute.
     pub unacknowledged_max_s: u64,
     /// Bytes that the kernel holds for a peer that does not read (SO_SNDBUF; Linux accounts twice as many).
     pub send_buffer_bytes: usize,
@@ -36,7 +37,7 @@ impl Default for Connections {
             first_byte_timeout_s: 5,
             header_timeout_s: 10,
             stall_timeout_s: 15,
-            unacknowledged_max_s: 20,
+            unacknowledged_max_s: 15,
             send_buffer_bytes: 64 * 1024,
         }
     }
