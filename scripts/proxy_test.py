@@ -567,7 +567,7 @@ def commands(world: World, name: str) -> str:
     for number in range(10):
         session = new_session(world, input="tell me a story")
         body = b'{"type":"cancel"}'
-        head = f"POST /v1/sessions/{session}/control HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        head = f"POST /v1/sessions/{session}/control HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         with socket.create_connection(("127.0.0.1", port), 5) as one:
             one.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
         wait_until(f"{name}: cancel {number} of one who leaves", 3, lambda: rests(world, session))

@@ -45,7 +45,10 @@ fn broken(what: &str) -> io::Error {
 pub(crate) fn request(method: &str, path: &str, headers: &str, body: Option<&Value>) -> String {
     let body = body.map(Value::to_string).unwrap_or_default();
     let json = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
-    format!("{method} {path} HTTP/1.1\r\nhost: torture\r\ncontent-length: {}\r\n{json}{headers}\r\n{body}", body.len())
+    format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n{json}{headers}\r\n{body}",
+        body.len()
+    )
 }
 
 /// Sends a request and reads the head of its answer.
