@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -128,44 +128,27 @@ impl Keys {
     }
 }
 
-/// Where wrong credentials come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Peer {
-    V4([u8; 4]),
-    /// The first 64 bits: one household or machine has them all.
-    V6([u8; 8]),
-    /// Everybody of whom nothing is known, or no longer.
-    Shared,
-}
-
-impl Peer {
-    fn of(address: Option<IpAddr>) -> Self {
-        let v6 = |address: Ipv6Addr| {
-            let mut half = [0; 8];
-            half.copy_from_slice(&address.octets()[..8]);
-            Self::V6(half)
-        };
-        match address.map(|address| address.to_canonical()) {
-            Some(IpAddr::V4(address)) => Self::V4(address.octets()),
-            Some(IpAddr::V6(address)) => v6(address),
-            None => Self::Shared,
-        }
+/// What counts as one address. Whoever has an IPv6 address has the /64 around it: one household or machine.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
+        v4 => v4,
     }
 }
 
-/// How often each peer was wrong lately.
+/// How often each peer was wrong lately. `None` is everybody of whom nothing is known, or no longer.
 #[derive(Default)]
-pub struct Failures(Mutex<HashMap<Peer, (Instant, u32)>>);
+pub struct Failures(Mutex<HashMap<Option<IpAddr>, (Instant, u32)>>);
 
 impl Failures {
     /// Counts one more. Gives how long the peer has to wait, if these are too many.
     pub fn count(&self, address: Option<IpAddr>) -> Option<Duration> {
         let mut peers = self.0.lock().expect("no panic while the failures are held");
-        let (now, mut peer) = (Instant::now(), Peer::of(address));
+        let (now, mut peer) = (Instant::now(), address.map(network));
         if peers.len() >= PEERS_MAX && !peers.contains_key(&peer) {
             peers.retain(|_, (since, _)| now < *since + FAILURES_WINDOW);
             if peers.len() >= PEERS_MAX {
-                peer = Peer::Shared;
+                peer = None;
             }
         }
         let (since, count) = peers.entry(peer).or_insert((now, 0));

@@ -259,7 +259,7 @@ impl Config {
         let fail = |text: String| Err(ConfigError(text));
         self.store()?;
         let is_guarded = !self.keys()?.is_empty();
-        if !self.listen.ip().to_canonical().is_loopback() && !is_guarded && !self.allow_anonymous {
+        if !self.listens_on_loopback() && !is_guarded && !self.allow_anonymous {
             return fail(format!(
                 "listen = {}: whoever reaches this address could use every session. Add a key ([keys.NAME] in the file, \
                  --api-key or STEERAGE_API_KEY; `steerage key` makes one), listen on loopback, or say that this is meant: \
@@ -366,7 +366,11 @@ impl Config {
     /// Whether it matters by which name the server is asked for. Behind an address that is not loopback names are the
     /// operator's, and a page that has no key gets nothing anyhow.
     pub fn hosts_checked(&self) -> bool {
-        !self.allowed_hosts.is_empty() || (self.listen.ip().is_loopback() && self.keys.is_empty())
+        !self.allowed_hosts.is_empty() || (self.listens_on_loopback() && self.keys.is_empty())
+    }
+
+    fn listens_on_loopback(&self) -> bool {
+        self.listen.ip().to_canonical().is_loopback()
     }
 
     /// How long running generations may go on after a stop.
@@ -421,6 +425,7 @@ mod tests {
             config.hosts_checked()
         };
         assert!(config("127.0.0.1:1", &[], false) && config("[::1]:1", &[], false));
+        assert!(config("[::ffff:127.0.0.1]:1", &[], false));
         assert!(config("127.0.0.1:1", &["a"], true) && config("192.0.2.1:1", &["a"], true));
         assert!(!config("127.0.0.1:1", &[], true) && !config("192.0.2.1:1", &[], false));
     }

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::config;
+use crate::{auth::network, config};
 
 /// The places of a server.
 #[derive(Debug)]
@@ -87,13 +87,9 @@ impl Drop for Place {
     }
 }
 
-/// What is counted as one address. Whoever has an IPv6 address has a /64 of them. Loopback is not counted.
+/// What is counted as one address. Loopback is not counted.
 fn counted(address: IpAddr) -> Option<IpAddr> {
-    match address.to_canonical() {
-        address if address.is_loopback() => None,
-        IpAddr::V6(v6) => Some(IpAddr::V6((u128::from(v6) >> 64 << 64).into())),
-        v4 => Some(v4),
-    }
+    (!address.to_canonical().is_loopback()).then(|| network(address))
 }
 
 /// Files that the process may open, where the system says so in a file (Linux).
