@@ -1,4 +1,5 @@
-//! Who may come in: API keys as digests, the tenant that each belongs to, and how often one peer may be wrong.
+//! Who may come in: API keys as digests, the tenant that each belongs to, how often one peer may be wrong, and the tokens
+//! that open one session.
 //!
 //! A key itself is held nowhere. What is compared are digests of a fixed length, all of them every time, so that the time
 //! of an answer tells nothing about which key was nearly right, or whether one was.
@@ -15,7 +16,21 @@ use sha2::{Digest as _, Sha256};
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 use tokio::time::Instant;
 
-use crate::{env::Env, id::Tenant};
+use crate::{
+    command::{Verb, Verbs},
+    env::Env,
+    id::{SessionKey, Tenant},
+};
+
+mod revoked;
+mod tickets;
+mod token;
+mod tokens;
+
+pub use revoked::{NotRevoked, REVOKED_MAX, Revocation};
+pub use tickets::{TICKET_TTL_S, TICKETS_MAX};
+pub use token::{GENERATIONS_MAX, Grant, NotLess, PREFIX as TOKEN_PREFIX, TOKEN_BYTES_MAX, TOKEN_TTL_MAX_S, TokenId};
+pub use tokens::{EXPIRING_S, Fate, SECRET_BYTES_MIN, Tokens, Worth};
 
 /// Shortest key that is taken, in bytes: what people make up is guessed below that.
 pub const KEY_BYTES_MIN: usize = 16;
@@ -36,13 +51,42 @@ pub const ANONYMOUS: &str = "anonymous";
 pub struct Caller {
     /// Whose sessions the caller sees.
     pub tenant: Tenant,
-    /// The name of the key: what receipts and events say under `by`.
+    /// The name of the key, or that in the token: what receipts and events say under `by`.
     pub name: Arc<str>,
+    /// What a token allows. Whoever has a key may do everything to the sessions of the tenant.
+    pub grant: Option<Arc<Grant>>,
 }
 
 impl Default for Caller {
     fn default() -> Self {
-        Self { tenant: Tenant::default(), name: ANONYMOUS.into() }
+        Self::with_key(Tenant::default(), ANONYMOUS.into())
+    }
+}
+
+impl Caller {
+    /// Whoever has a key.
+    pub fn with_key(tenant: Tenant, name: Arc<str>) -> Self {
+        Self { tenant, name, grant: None }
+    }
+
+    /// Whoever has a token.
+    pub fn with_token(grant: Arc<Grant>) -> Self {
+        Self { tenant: grant.key().tenant, name: grant.name.clone(), grant: Some(grant) }
+    }
+
+    /// What may be done to the sessions that are seen.
+    pub fn verbs(&self) -> Verbs {
+        self.grant.as_ref().map_or(Verbs::ALL, |grant| grant.verbs)
+    }
+
+    /// Whether this may.
+    pub fn may(&self, verb: Verb) -> bool {
+        self.verbs().has(verb)
+    }
+
+    /// Whether that session can be seen at all. For who has a token there is one.
+    pub fn sees(&self, key: &SessionKey) -> bool {
+        self.tenant == key.tenant && self.grant.as_ref().is_none_or(|grant| grant.opens(key))
     }
 }
 
@@ -92,8 +136,13 @@ fn hex(bytes: &[u8]) -> String {
 
 /// A fresh key, `sk_` and 256 random bits.
 pub fn fresh_key(env: &Env) -> String {
+    fresh_secret("sk_", env)
+}
+
+/// 256 random bits in hexadecimal digits, after something that tells what they are.
+fn fresh_secret(prefix: &str, env: &Env) -> String {
     let bits: [u64; 4] = std::array::from_fn(|_| env.random());
-    format!("sk_{}", hex(bits.map(u64::to_be_bytes).as_flattened()))
+    format!("{prefix}{}", hex(bits.map(u64::to_be_bytes).as_flattened()))
 }
 
 /// The keys that open. With none of them everybody is [`ANONYMOUS`].

@@ -12,10 +12,12 @@ use crate::{
 mod decode;
 mod input;
 mod receipt;
+mod verb;
 
 pub use decode::{CommandError, is_json_object, json_depth};
 pub use input::{InputCall, InputMessage};
 pub use receipt::{Reason, Receipt, Status};
+pub use verb::{Verb, Verbs};
 
 /// Largest command, in bytes: room for a tool result, small enough to be held per connection.
 pub const COMMAND_BYTES_MAX: usize = 64 * 1024;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     event::Durability,
+    http::Origins,
     provider::openai,
     registry,
     session::state::{BYTES_MAX_LEAST, OnCrash},
@@ -46,6 +47,9 @@ pub struct Config {
     /// has no keys answers to those alone, and any other server to all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_hosts: Vec<String>,
+    /// Origins whose pages may use the API, besides the server's own, as browsers write them (`https://app.example`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_origins: Vec<String>,
     /// The certificate of the server's own. Without it it speaks plain HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
@@ -186,6 +190,7 @@ impl Default for Config {
             upstreams: BTreeMap::new(),
             limits: Limits::default(),
             allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
             tls: None,
             connections: Connections::default(),
             on_crash: OnCrash::default(),
@@ -290,6 +295,7 @@ impl Config {
         if self.tls.is_some() && !cfg!(feature = "tls") {
             return fail("tls: this build has no TLS (feature `tls`)".into());
         }
+        self.origins()?;
         self.connections.check().map_err(ConfigError)?;
         let Limits {
             sessions_max,
@@ -367,6 +373,12 @@ impl Config {
     /// operator's, and a page that has no key gets nothing anyhow.
     pub fn hosts_checked(&self) -> bool {
         !self.allowed_hosts.is_empty() || (self.listens_on_loopback() && self.keys.is_empty())
+    }
+
+    /// The pages that may use the API.
+    pub fn origins(&self) -> Result<Origins, ConfigError> {
+        let no = |bad| ConfigError(format!("allowed_origins: {bad:?} is not an origin, such as https://app.example"));
+        Origins::new(&self.allowed_origins, self.tls.is_some()).map_err(no)
     }
 
     fn listens_on_loopback(&self) -> bool {

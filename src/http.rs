@@ -9,21 +9,24 @@ use axum::{
     http::{HeaderName, HeaderValue, Method, Uri, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
+use futures_util::{StreamExt as _, stream::BoxStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    auth::{Caller, Failures, Keys},
+    auth::{Caller, Failures, Fate, Keys, Tokens},
+    command::Verb,
     env::Env,
     id::{SessionId, SessionKey},
     registry::{NewSession, Registry, RegistryError},
-    session::Handle,
+    session::{Handle, SessionError},
 };
 
 mod ai_sdk;
 mod auth;
 mod control;
+mod credential;
 pub mod error;
 mod events;
 mod extract;
@@ -32,12 +35,15 @@ mod look;
 mod meta;
 mod multiplex;
 mod openai;
+mod origin;
 mod sessions;
 mod tell;
+mod tokens;
 mod ws;
 
 use error::Problem;
 pub use host::Hosts;
+pub use origin::Origins;
 
 /// What every handler has, each request its own: taking it as an argument is what says whose request it is, so there is
 /// no way to a session that does not go through the caller's tenant.
@@ -53,6 +59,10 @@ pub struct App {
     pub tracker: TaskTracker,
     /// Who may come in.
     pub keys: Arc<Keys>,
+    /// What pages hold instead of a key.
+    pub tokens: Arc<Tokens>,
+    /// Which pages may.
+    pub origins: Origins,
     /// Who makes this request.
     pub caller: Caller,
 }
@@ -75,22 +85,55 @@ impl App {
         SessionKey { tenant: self.caller.tenant.clone(), session }
     }
 
+    /// The session, to be seen; what the handle takes is what the caller may.
     async fn open(&self, key: &SessionKey) -> Result<Handle, Problem> {
-        Ok(self.registry.open(key).await?.of(self.caller.name.clone()))
-    }
-
-    /// A new session of the caller's.
-    async fn create(&self, session: NewSession) -> Result<Handle, RegistryError> {
-        let made = self.registry.create(self.caller.tenant.clone(), session).await?;
-        Ok(made.of(self.caller.name.clone()))
-    }
-
-    /// The session, if there is one.
-    async fn find(&self, key: &SessionKey) -> Result<Option<Handle>, Problem> {
-        match self.registry.open(key).await {
-            Err(RegistryError::NotFound) => Ok(None),
-            opened => Ok(Some(opened?.of(self.caller.name.clone()))),
+        let handle = self.open_for_commands(key).await?;
+        match self.caller.may(Verb::Read) {
+            true => Ok(handle),
+            false => Err(SessionError::NotAllowed(Verb::Read).into()),
         }
+    }
+
+    /// The session, for commands and their receipts alone: nothing of it may be shown. One that the caller does not see is
+    /// not looked for.
+    async fn open_for_commands(&self, key: &SessionKey) -> Result<Handle, Problem> {
+        match self.caller.sees(key) {
+            true => Ok(self.registry.open(key).await?.of(self.caller.name.clone(), self.caller.verbs())),
+            false => Err(Problem::no_session()),
+        }
+    }
+
+    /// A new session of the caller's. A token opens one that there is.
+    async fn create(&self, session: NewSession) -> Result<Handle, RegistryError> {
+        if self.caller.grant.is_some() {
+            return Err(RegistryError::NotFound);
+        }
+        let made = self.registry.create(self.caller.tenant.clone(), session).await?;
+        Ok(made.of(self.caller.name.clone(), self.caller.verbs()))
+    }
+
+    /// The session, to be seen, if there is one.
+    async fn find(&self, key: &SessionKey) -> Result<Option<Handle>, Problem> {
+        found(self.open(key).await)
+    }
+
+    /// The session, for commands alone, if there is one.
+    async fn find_for_commands(&self, key: &SessionKey) -> Result<Option<Handle>, Problem> {
+        found(self.open_for_commands(key).await)
+    }
+
+    /// What happens to the caller's token while a stream goes on. Nothing ever does where there is a key.
+    fn fate(&self) -> BoxStream<'static, Fate> {
+        match &self.caller.grant {
+            Some(grant) => self.tokens.clone().fate(grant.clone()).boxed(),
+            None => futures_util::stream::pending().boxed(),
+        }
+    }
+
+    /// Ready when the caller's token is over.
+    fn token_over(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut fate = self.fate();
+        async move { while fate.next().await.is_some_and(|fate| fate != Fate::Over) {} }
     }
 
     /// Does `work` to its end, in a task of its own: a handler's future is dropped when its client leaves, and what a
@@ -104,21 +147,39 @@ impl App {
     }
 }
 
+fn found(opened: Result<Handle, Problem>) -> Result<Option<Handle>, Problem> {
+    match opened {
+        Err(problem) if problem.code == Problem::no_session().code => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
 /// The whole API, for requests that ask for one of `hosts` by name, where that matters.
 pub fn router(app: App, hosts: Option<Hosts>) -> Router {
-    let guard = Arc::new(auth::Guard { keys: app.keys.clone(), failures: Failures::default() });
-    let doors = Router::new()
+    let guard = Arc::new(auth::Guard {
+        keys: app.keys.clone(),
+        tokens: app.tokens.clone(),
+        origins: app.origins.clone(),
+        failures: Failures::default(),
+        env: app.env.clone(),
+    });
+    // About more than one session, or about none: what a token opens is not among them.
+    let for_keys = Router::new()
         .route("/v1/sessions", post(sessions::create).get(sessions::list))
+        .merge(openai::routes())
+        .route_layer(axum::middleware::from_fn(auth::keys_only));
+    let doors = for_keys
         .route("/v1/sessions/{session_id}", get(sessions::read).delete(sessions::delete))
         .route("/v1/sessions/{session_id}/events", get(events::events))
         .route("/v1/sessions/{session_id}/ws", get(ws::upgrade))
         .route("/v1/sessions/{session_id}/control", post(control::control))
+        .route("/v1/sessions/{session_id}/tokens", post(tokens::mint).delete(tokens::revoke_all))
+        .route("/v1/sessions/{session_id}/tokens/{token_id}", delete(tokens::revoke_one))
         .route("/v1/events", get(multiplex::events))
         .route("/v1/ai-sdk/chat", post(ai_sdk::post))
         .route("/v1/ai-sdk/chat/{id}/stream", get(ai_sdk::resume))
         .route("/v1/ai-sdk/chat/{id}/stop", post(ai_sdk::stop))
         .route("/v1/ai-sdk/chat/ws", get(ai_sdk::ws::upgrade))
-        .merge(openai::routes())
         .route("/healthz", get(meta::healthz))
         .route("/readyz", get(meta::readyz))
         .route("/openapi.json", get(meta::openapi))
@@ -126,6 +187,10 @@ pub fn router(app: App, hosts: Option<Hosts>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_path)
         .layer(axum::middleware::from_fn_with_state(guard, auth::guard));
+    let doors = match app.origins.cors() {
+        Some(cors) => doors.layer(cors),
+        None => doors,
+    };
     let doors = match hosts {
         Some(hosts) => doors.layer(axum::middleware::from_fn_with_state(hosts, host::check)),
         None => doors,
@@ -161,11 +226,15 @@ async fn with_request_id(State(app): State<App>, request: Request, next: Next) -
     response
 }
 
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
 /// Headers that every answer carries.
 async fn harden(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // No page of another site embeds what is answered here; those that may read it ask by CORS, which this does not touch.
+    headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
     response
 }
 

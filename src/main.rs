@@ -62,6 +62,9 @@ struct Serve {
     /// A name that the server may be asked for (its Host), besides localhost, 127.0.0.1 and [::1]. May be repeated.
     #[arg(long, env = "STEERAGE_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
     allowed_host: Vec<String>,
+    /// An origin whose pages may use the API, for instance https://app.example. May be repeated.
+    #[arg(long, env = "STEERAGE_ALLOWED_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    allowed_origin: Vec<String>,
     /// PEM file of a certificate and those that lead to its root: the server speaks https, HTTP/2 or HTTP/1.1. SIGHUP
     /// reads it again.
     #[arg(long, env = "STEERAGE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
@@ -95,6 +98,7 @@ impl Serve {
             config.durability = durability;
         }
         config.allowed_hosts.extend(self.allowed_host);
+        config.allowed_origins.extend(self.allowed_origin);
         if let (Some(cert), Some(key)) = (self.tls_cert, self.tls_key) {
             config.tls = Some(config::Tls { cert, key });
         }

@@ -7,7 +7,7 @@ use tokio::time::{Duration, sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    auth::Caller,
+    auth::{Caller, SECRET_BYTES_MIN, Tokens},
     config::{Config, ConfigError, StoreKind},
     env::Env,
     fetch::Secret,
@@ -52,7 +52,12 @@ pub struct Server {
     providers: Providers,
     tools: Tools,
     tls: Option<Tls>,
+    /// What tokens are signed with, if the operator has said it.
+    token_secret: Option<Secret>,
 }
+
+/// Name of the variable that holds what tokens are signed with. Servers that share their sessions share it.
+pub const TOKEN_SECRET_VARIABLE: &str = "STEERAGE_TOKEN_SECRET";
 
 /// How a server ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +91,12 @@ impl Server {
             providers.insert(name.clone(), Arc::new(provider));
         }
         let tls = config.tls.as_ref().map(Tls::new).transpose()?;
-        Ok(Self { config, env: Env::system(), store: None, providers, tools: builtin::tools(), tls })
+        let token_secret = std::env::var(TOKEN_SECRET_VARIABLE).ok();
+        if token_secret.as_ref().is_some_and(|secret| secret.len() < SECRET_BYTES_MIN) {
+            return Err(ConfigError(format!("{TOKEN_SECRET_VARIABLE} is at least {SECRET_BYTES_MIN} bytes")));
+        }
+        let token_secret = token_secret.map(Secret::new);
+        Ok(Self { config, env: Env::system(), store: None, providers, tools: builtin::tools(), tls, token_secret })
     }
 
     /// Adds a provider of your own; its models appear as `NAME/MODEL`.
@@ -126,9 +136,19 @@ impl Server {
     }
 
     fn start_for(self, hosts: Option<Hosts>) -> Result<Running, ConfigError> {
-        let store = match self.store {
-            Some(store) => store,
-            None => open(&self.config)?,
+        let secret = self.token_secret.as_ref().map(Secret::expose);
+        // Tokens live as long as the sessions that they open.
+        let (store, tokens) = match (self.store, self.config.store()?) {
+            (Some(store), _) => (store, Tokens::in_memory(secret, self.env.clone())),
+            (None, StoreKind::Memory) => {
+                (Arc::new(MemoryStore::default()) as Arc<dyn Store>, Tokens::in_memory(secret, self.env.clone()))
+            }
+            (None, StoreKind::Disk(disk)) => {
+                let folder = disk.path.clone();
+                let wrong = |error: std::io::Error| ConfigError(format!("tokens in {}: {error}", folder.display()));
+                let store = DiskStore::open(disk).map_err(|error| ConfigError(error.to_string()))?;
+                (Arc::new(store) as _, Tokens::in_folder(&folder, secret, self.env.clone()).map_err(wrong)?)
+            }
         };
         let (tracker, stopping) = (TaskTracker::new(), CancellationToken::new());
         let registry = Registry::new(
@@ -147,6 +167,8 @@ impl Server {
             stopping: stopping.clone(),
             tracker: tracker.clone(),
             keys: Arc::new(self.config.keys()?),
+            tokens: Arc::new(tokens),
+            origins: self.config.origins()?,
             caller: Caller::default(),
         };
         let grace = self.config.drain_grace();
@@ -179,14 +201,6 @@ impl Server {
         edge.cut();
         Ok(drained)
     }
-}
-
-/// The store that the configuration names.
-fn open(config: &Config) -> Result<Arc<dyn Store>, ConfigError> {
-    Ok(match config.store()? {
-        StoreKind::Memory => Arc::new(MemoryStore::default()),
-        StoreKind::Disk(disk) => Arc::new(DiskStore::open(disk).map_err(|error| ConfigError(error.to_string()))?),
-    })
 }
 
 /// A server that serves.

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
     auth::ANONYMOUS,
-    command::Command,
+    command::{Command, Verb, Verbs},
     frame::Frame,
     id::{EventId, Seq, SessionKey},
     log::{CursorLost, Read, SessionLog},
@@ -82,6 +82,9 @@ pub enum SessionError {
     /// Its store takes nothing more, so nothing can be done and nothing is promised. What is stored can be read.
     #[error("{0}")]
     Store(StoreError),
+    /// Whoever the handle was given to may not.
+    #[error("this takes the verb `{0}`, which the token does not have")]
+    NotAllowed(Verb),
 }
 
 /// What a session's task and everyone who speaks to it share.
@@ -118,15 +121,25 @@ pub struct Handle {
     // Boxed: a channel keeps room for 32 of what it carries, whether or not anything is ever sent.
     mailbox: mpsc::Sender<Box<Request>>,
     cancels: mpsc::Sender<Box<Request>>,
-    /// Who speaks through it, if it was said.
+    /// Who speaks through it, if it was said, and what they may.
     by: Option<Arc<str>>,
+    may: Verbs,
 }
 
 impl Handle {
-    /// The same, for somebody: commands that are given through it are theirs.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        store: Arc<dyn Store>,
+        mailbox: mpsc::Sender<Box<Request>>,
+        cancels: mpsc::Sender<Box<Request>>,
+    ) -> Self {
+        Self { shared, store, mailbox, cancels, by: None, may: Verbs::ALL }
+    }
+
+    /// The same, for somebody: commands that are given through it are theirs, and it takes only what they may.
     #[must_use]
-    pub fn of(self, by: Arc<str>) -> Self {
-        Self { by: Some(by), ..self }
+    pub fn of(self, by: Arc<str>, may: Verbs) -> Self {
+        Self { by: Some(by), may, ..self }
     }
 
     /// Who speaks through it.
@@ -146,6 +159,9 @@ impl Handle {
             Command::Cancel(_) => &self.cancels,
             _ => &self.mailbox,
         };
+        if let Some(verb) = command.verb_missing(self.may) {
+            return Err(SessionError::NotAllowed(verb));
+        }
         match self.failure() {
             Some(error) => Err(SessionError::Store(error.clone())),
             None => {

@@ -56,7 +56,7 @@ impl Config {
                     "sha256 is 64 hexadecimal digits, as `steerage key` prints them; the key itself is not written here",
                 );
             };
-            if !keys.add(digest, Caller { tenant: tenant.clone(), name: name.as_str().into() }) {
+            if !keys.add(digest, Caller::with_key(tenant.clone(), name.as_str().into())) {
                 return fail("this key has another name already");
             }
         }

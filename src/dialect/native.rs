@@ -50,6 +50,14 @@ pub enum Notice<'a> {
         /// What went wrong.
         message: String,
     },
+    /// The token that opened this stream ends after that long: time to fetch another one.
+    AuthExpiring {
+        /// Milliseconds.
+        after_ms: u64,
+    },
+    /// The token that opened this stream has ended or was revoked. The stream ends; come back with another token and the
+    /// last id.
+    AuthExpired,
     /// This session has gone: deleted, expired, or never there. Only where several sessions share a stream.
     Gone,
 }
@@ -63,6 +71,8 @@ impl Notice<'_> {
             Self::Snapshot { .. } => "snapshot",
             Self::Reconnect { .. } => "reconnect",
             Self::StoreFailed { .. } => "store_failed",
+            Self::AuthExpiring { .. } => "auth_expiring",
+            Self::AuthExpired => "auth_expired",
             Self::Gone => "gone",
         }
     }

@@ -146,7 +146,7 @@ pub(super) async fn stop(app: App, Path(id): Path<String>, request: Request) -> 
             let AnyBytes(body) = AnyBytes::<CREATE_BYTES_MAX>::from_request(request, &()).await?;
             let stop: Stop = if body.trim_ascii().is_empty() { Stop::default() } else { extract::parse(&body)? };
             let chat = Chat::or_turn(app.caller.tenant.clone(), &id);
-            let Some(handle) = app.find(&chat.key).await? else { return Ok(None) };
+            let Some(handle) = app.find_for_commands(&chat.key).await? else { return Ok(None) };
             let turn = chat.turn.map(|_| id);
             stop_run(&handle, stop.active_stream_id.or(turn).as_deref()).await
         }

@@ -1,74 +1,127 @@
 //! Who makes a request: read once, before any door, and put beside it. Doors take it as an argument.
 //!
-//! There is one way to say it, `Authorization: Bearer KEY`, and for a browser's WebSocket, which cannot set headers, the
-//! subprotocol `steerage.bearer.KEY` beside `steerage`. Whatever is not exactly that is refused with the same words, so
-//! that a refusal tells nothing about the keys or the sessions that there are.
+//! Whatever is not exactly a credential is refused with the same words, so that a refusal tells nothing about the keys,
+//! the tokens or the sessions that there are.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderValue, Method, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
-use super::{ai_sdk, error::Problem, openai};
-use crate::auth::{Caller, Failures, Keys};
+use super::{
+    ai_sdk,
+    credential::{self, Credential},
+    error::Problem,
+    openai,
+    origin::{Origins, Page},
+};
+use crate::{
+    auth::{Caller, Failures, Keys, TOKEN_PREFIX, Tokens, Worth},
+    env::Env,
+};
 
 /// The subprotocol that a socket is answered with; the one that carries a key is never repeated.
 pub(super) const PROTOCOL: &str = "steerage";
-/// What a subprotocol begins with that carries a key.
-const PROTOCOL_BEARER: &str = "steerage.bearer.";
 /// Doors that are open to everybody: what health checks ask, and what a person reads before there is a key. By their
 /// whole paths, not by a beginning.
 const OPEN: [&str; 4] = ["/healthz", "/readyz", "/openapi.json", "/"];
-/// What applications put keys into that have no place for a header. A URL is in logs, histories and `Referer`s.
-const IN_URL: [&str; 3] = ["token", "api_key", "access_token"];
 
 /// What stands before the doors.
 pub(super) struct Guard {
     pub(super) keys: Arc<Keys>,
+    pub(super) tokens: Arc<Tokens>,
+    pub(super) origins: Origins,
     pub(super) failures: Failures,
+    pub(super) env: Env,
 }
 
 /// Lets a request pass with its caller, or refuses it.
 pub(super) async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
-    match guard.caller(&request) {
-        Ok(caller) => {
-            // Nothing behind this needs it, and what is not there is not logged.
-            request.headers_mut().remove(header::AUTHORIZATION);
+    let admitted = guard.admit(&request);
+    // Nothing behind this needs them, and what is not there is not logged.
+    if let Some(uri) = credential::without_ticket(request.uri()) {
+        *request.uri_mut() = uri;
+    }
+    request.headers_mut().remove(header::AUTHORIZATION);
+    request.headers_mut().remove(header::COOKIE);
+    match admitted {
+        Ok((caller, cookie)) => {
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            let mut response = next.run(request).await;
+            if let Some(cookie) = cookie {
+                response.headers_mut().append(header::SET_COOKIE, cookie);
+            }
+            response
         }
         Err(problem) => refuse(request.uri().path(), problem),
     }
 }
 
+/// A caller, and the cookie that a ticket is exchanged for: an `EventSource` comes back under the same URL, and the ticket in
+/// it is used.
+type Admitted = (Caller, Option<HeaderValue>);
+
+fn unauthorized() -> Problem {
+    Problem::new("unauthorized", "send a key or a token: `Authorization: Bearer KEY`")
+}
+
+fn over() -> Problem {
+    Problem::new("token_expired", "the token has ended or was revoked; ask for another one")
+}
+
 impl Guard {
-    fn caller(&self, request: &Request) -> Result<Caller, Problem> {
-        if self.keys.is_empty() {
-            return Ok(Caller::default());
-        }
-        if has_key(request.uri().query().unwrap_or_default()) {
+    fn admit(&self, request: &Request) -> Result<Admitted, Problem> {
+        let (uri, headers) = (request.uri(), request.headers());
+        if !self.keys.is_empty() && credential::has_key(uri) {
             return Err(Problem::new("token_in_url", "a key is sent as `Authorization: Bearer KEY`, never in a URL"));
         }
-        if OPEN.contains(&request.uri().path()) {
-            return Ok(Caller::default());
+        let page = self.origins.page(headers);
+        if page == Page::Foreign && acts(request) {
+            let detail = "pages of that origin may not do this; its operator can add it to allowed_origins, or serve the \
+                          page from the same origin, through a proxy that keeps Host";
+            return Err(Problem::new("foreign_origin", detail));
         }
-        let unauthorized = || Problem::new("unauthorized", "send a key: `Authorization: Bearer KEY`");
-        let key = match credential(request.headers()) {
-            Credential::None => return Err(unauthorized()),
-            Credential::Key(key) => Some(key),
-            Credential::Unreadable => None,
+        if OPEN.contains(&uri.path()) {
+            return Ok((Caller::default(), None));
+        }
+        let wrong = match Credential::of(request.method(), uri, headers) {
+            Credential::Bearer(text) => match self.bearer(text) {
+                Ok(caller) => return Ok((caller, None)),
+                Err(problem) => problem,
+            },
+            Credential::Ticket(ticket) => {
+                let token = self.tokens.redeem(ticket, |origin| self.origins.is_for(origin, headers));
+                match token.as_deref().map(|token| (token, self.tokens.read(token))) {
+                    Some((token, Worth::Grant(grant))) => {
+                        let secure = self.origins.is_secure(headers);
+                        let cookie = credential::set_cookie(token, &grant, secure, self.env.now());
+                        return Ok((Caller::with_token(grant), Some(cookie)));
+                    }
+                    // Used: it is an `EventSource` that comes back, or somebody who has found it.
+                    _ => match self.cookie_caller(request, page) {
+                        Some(admitted) => return admitted.map(|caller| (caller, None)),
+                        None => Some(unauthorized()),
+                    },
+                }
+            }
+            Credential::None if self.keys.is_empty() => return Ok((Caller::default(), None)),
+            Credential::None => match self.cookie_caller(request, page) {
+                Some(admitted) => return admitted.map(|caller| (caller, None)),
+                // Nothing was said, so nothing was wrong.
+                None => return Err(unauthorized()),
+            },
+            Credential::Unreadable if self.keys.is_empty() => return Ok((Caller::default(), None)),
+            Credential::Unreadable => Some(unauthorized()),
         };
-        // First the key: whoever has a right one is not made to wait for what others at the same address do.
-        if let Some(caller) = key.and_then(|key| self.keys.caller(key)) {
-            return Ok(caller.clone());
-        }
+        // Whoever had a right one is not made to wait for it.
+        let Some(problem) = wrong else { return Err(over()) };
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
         match self.failures.count(peer) {
-            None => Err(unauthorized()),
+            None => Err(problem),
             Some(left) => {
                 let seconds = left.as_secs() + 1;
                 let detail = "too many wrong keys came from this address; a right one is taken at any time";
@@ -76,37 +129,54 @@ impl Guard {
             }
         }
     }
-}
 
-/// Whether a query has a parameter that is meant for a key.
-fn has_key(query: &str) -> bool {
-    let names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
-    names.into_iter().any(|name| IN_URL.iter().any(|known| name.eq_ignore_ascii_case(known)))
-}
-
-/// What a request says of itself.
-enum Credential<'a> {
-    None,
-    Key(&'a str),
-    /// Two of them, another scheme, or not as it is to be written.
-    Unreadable,
-}
-
-fn credential(headers: &HeaderMap) -> Credential<'_> {
-    let mut of_header = headers.get_all(header::AUTHORIZATION).iter().map(|value| {
-        let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(key)
-    });
-    // Only of a socket: nothing else has subprotocols.
-    let protocols = headers.contains_key(header::UPGRADE).then(|| headers.get_all(header::SEC_WEBSOCKET_PROTOCOL));
-    let protocols = protocols.into_iter().flatten().filter_map(|value| value.to_str().ok());
-    let mut of_protocol =
-        protocols.flat_map(|list| list.split(',')).filter_map(|name| name.trim().strip_prefix(PROTOCOL_BEARER));
-    match (of_header.next(), of_header.next(), of_protocol.next(), of_protocol.next()) {
-        (None, _, None, _) => Credential::None,
-        (Some(Some(key)), None, None, _) | (None, _, Some(key), None) => Credential::Key(key),
-        _ => Credential::Unreadable,
+    /// Who has that key or token. `Err(None)`: it was a token, once.
+    fn bearer(&self, text: &str) -> Result<Caller, Option<Problem>> {
+        // First the key: whoever has a right one is not made to wait for what others at the same address do.
+        if let Some(caller) = self.keys.caller(text) {
+            return Ok(caller.clone());
+        }
+        match self.tokens.read(text) {
+            Worth::Grant(grant) => Ok(Caller::with_token(grant)),
+            Worth::Over => Err(None),
+            // Libraries send some key in any case. Without keys it means nothing.
+            Worth::Nothing if self.keys.is_empty() && !text.starts_with(TOKEN_PREFIX) => Ok(Caller::default()),
+            Worth::Nothing => Err(Some(unauthorized())),
+        }
     }
+
+    /// Who has the token in the cookie. A browser adds it to whatever any page of the site makes it send, so what acts has
+    /// to come from a page that is known.
+    fn cookie_caller(&self, request: &Request, page: Page) -> Option<Result<Caller, Problem>> {
+        let token = credential::cookie(request.headers())?;
+        Some(match self.tokens.read(token) {
+            Worth::Grant(_) if acts(request) && page != Page::Known => {
+                Err(Problem::new("foreign_origin", "with a cookie, a page has to say its origin"))
+            }
+            Worth::Grant(grant) => Ok(Caller::with_token(grant)),
+            Worth::Over => Err(over()),
+            Worth::Nothing => return None,
+        })
+    }
+}
+
+/// Whether a request does something, or opens what can.
+fn acts(request: &Request) -> bool {
+    let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
+    !reads || request.headers().contains_key(header::UPGRADE)
+}
+
+/// Lets only those pass who have a key, to doors that are about more than one session.
+pub(super) async fn keys_only(caller: Caller, request: Request, next: Next) -> Response {
+    match caller.grant {
+        None => next.run(request).await,
+        Some(_) => refuse(request.uri().path(), no_key()),
+    }
+}
+
+/// A token is not enough.
+pub(super) fn no_key() -> Problem {
+    Problem::new("verb_not_allowed", "a token opens one session, and this is about more than it; it takes a key")
 }
 
 /// The refusal, in the words of the door that it does not come to.

@@ -39,7 +39,7 @@ pub(super) async fn control(app: App, Session(key): Session, request: Request) -
             let headers = request.headers().clone();
             let JsonBytes(body) = JsonBytes::<COMMAND_BYTES_MAX>::from_request(request, &()).await?;
             let command = with_idempotency_key(Command::decode(&body)?, &headers)?;
-            give(&app.open(&key).await?, command).await
+            give(&app.open_for_commands(&key).await?, command).await
         }
     };
     Ok(axum::Json(app.whole(work).await?).into_response())

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Every stable `code` with its status. `openapi/openapi.yaml` lists the same; a test compares.
-pub const CODES: [(&str, u16); 43] = [
+pub const CODES: [(&str, u16); 45] = [
     ("bad_json", 400),
     ("bad_request", 400),
     ("bad_cursor", 400),
@@ -25,7 +25,9 @@ pub const CODES: [(&str, u16); 43] = [
     ("unknown_model", 400),
     ("token_in_url", 400),
     ("unauthorized", 401),
+    ("token_expired", 401),
     ("foreign_origin", 403),
+    ("verb_not_allowed", 403),
     ("not_found", 404),
     ("session_not_found", 404),
     ("unknown_approval", 404),
@@ -168,6 +170,7 @@ impl From<SessionError> for Problem {
             SessionError::Busy => Self::new("busy", error.to_string()).after(1),
             SessionError::Ended => Self::no_session(),
             SessionError::Store(error) => error.into(),
+            SessionError::NotAllowed(_) => Self::new("verb_not_allowed", error.to_string()),
         }
     }
 }

@@ -11,6 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -21,6 +22,7 @@ use super::{
     stream_headers,
 };
 use crate::{
+    auth::Fate,
     dialect::native::{self, Notice},
     frame::Frame,
     id::{EventId, Seq},
@@ -141,6 +143,14 @@ pub(super) fn caught_up(handle: &Handle, seq: Seq) -> Notice<'static> {
     Notice::CaughtUp { seq, last_event_id: handle.event_id(seq) }
 }
 
+/// What a stream is told of the token that opened it.
+pub(super) fn token_notice(fate: Fate) -> Notice<'static> {
+    match fate {
+        Fate::Expiring(after_ms) => Notice::AuthExpiring { after_ms },
+        Fate::Over => Notice::AuthExpired,
+    }
+}
+
 /// What is said at the end of a log. Nothing when its session is over, which its last event has said.
 pub(super) fn ending(handle: &Handle, after_ms: u64) -> Option<Notice<'static>> {
     Some(match handle.failure()? {
@@ -166,7 +176,7 @@ pub(super) async fn events(
     let start = Start::new(&handle, cursor, query.from.unwrap_or_default());
     let until = query.until.unwrap_or_default();
     if form == Form::Json {
-        return page(handle, start, &query).await;
+        return page(&app, handle, start, &query).await;
     }
     // Everything has been sent and nothing runs: 204 is how an `EventSource` is told not to come back.
     if until == Until::Idle
@@ -184,6 +194,7 @@ pub(super) fn stream(app: &App, handle: Handle, start: Start, until: Until) -> R
     let back_after_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
     // A token of its own: thousands of readers on one would share one lock.
     let stopping = app.stopping.child_token();
+    let mut fate = app.fate();
     let body = async_stream::stream! {
         yield Ok::<Bytes, std::convert::Infallible>(native::opening(retry_ms));
         let Ok(begun) = begin(&handle, start).await else { return };
@@ -196,6 +207,13 @@ pub(super) fn stream(app: &App, handle: Handle, start: Start, until: Until) -> R
         let mut reader = begun.reader;
         let replay_to = handle.tail();
         while reader.cursor() < replay_to {
+            // However slowly it is read: nothing comes after the token's end.
+            if let Some(Some(fate)) = fate.next().now_or_never() {
+                yield Ok(token_notice(fate).sse(None));
+                if fate == Fate::Over {
+                    return;
+                }
+            }
             match reader.ready(WRITE_BYTES_MAX).await {
                 Ok(Some(frames)) if !frames.is_empty() => yield Ok(native::join(&frames)),
                 Err(error) => {
@@ -210,10 +228,16 @@ pub(super) fn stream(app: &App, handle: Handle, start: Start, until: Until) -> R
         let mut heartbeat = pin!(sleep(HEARTBEAT_EVERY));
         let mut last_write = Instant::now();
         while !(until == Until::Idle && handle.rests_at(reader.cursor())) {
-            // Events first: what is in the log goes out before a good-bye. The heartbeat is last, and is not reset for
+            // The token's end before all: nothing comes after it. Then events: what is in the log goes out before a good-bye. The heartbeat is last, and is not reset for
             // every token: when it fires early it goes back to sleep for the rest.
             tokio::select! {
                 biased;
+                Some(fate) = fate.next() => {
+                    yield Ok(token_notice(fate).sse(None));
+                    if fate == Fate::Over {
+                        return;
+                    }
+                }
                 frames = reader.next(WRITE_BYTES_MAX) => match frames {
                     Ok(Some(frames)) => {
                         last_write = Instant::now();
@@ -249,7 +273,7 @@ pub(super) fn stream(app: &App, handle: Handle, start: Start, until: Until) -> R
 }
 
 /// One page of events. With `wait_s` it waits for the first of them.
-async fn page(handle: Handle, start: Start, query: &EventsQuery) -> Result<Response, Problem> {
+async fn page(app: &App, handle: Handle, start: Start, query: &EventsQuery) -> Result<Response, Problem> {
     let wait_s = query.wait_s.unwrap_or(0);
     if wait_s > WAIT_MAX_S {
         return Err(Problem::new("bad_request", format!("wait_s is at most {WAIT_MAX_S}")));
@@ -263,9 +287,13 @@ async fn page(handle: Handle, start: Start, query: &EventsQuery) -> Result<Respo
     let reader = &mut begun.reader;
     let mut frames = reader.ready(PAGE_BYTES_MAX).await?.unwrap_or_default();
     if frames.is_empty() && begun.snapshot.is_none() && wait_s > 0 {
-        // The end of the log and the end of the patience look alike to a client: an empty page.
-        let waited = timeout(Duration::from_secs(wait_s), reader.next(PAGE_BYTES_MAX)).await;
-        frames = waited.unwrap_or(Ok(None))?.unwrap_or_default();
+        // The end of the log, of the patience and of the token look alike to a client: an empty page.
+        frames = tokio::select! {
+            biased;
+            () = app.token_over() => None,
+            frames = timeout(Duration::from_secs(wait_s), reader.next(PAGE_BYTES_MAX)) => frames.unwrap_or(Ok(None))?,
+        }
+        .unwrap_or_default();
     }
     frames.truncate(limit);
     let last = frames.last().map_or(after, Frame::seq);

@@ -64,35 +64,17 @@ impl<S: Send + Sync, const MAX: usize> FromRequest<S> for JsonBytes<MAX> {
     }
 }
 
-/// The bytes of a body of at most `MAX` bytes that is JSON whatever its content type says. One that a browser sends from
-/// a page of another origin must say JSON all the same: then the browser has asked first whether it may.
+/// The bytes of a body of at most `MAX` bytes that is JSON whatever its content type says.
 pub(super) struct AnyBytes<const MAX: usize>(pub(super) Bytes);
 
 impl<S: Send + Sync, const MAX: usize> FromRequest<S> for AnyBytes<MAX> {
     type Rejection = Problem;
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        if is_foreign(request.headers()) {
-            require_json(request.headers())?;
-        }
         read(request.into_body(), MAX).await.map(Self)
     }
 }
 
-/// Whether a browser says that the request comes from a page of another origin. An origin that hides (`null`), that
-/// cannot be read, or that there is no host to compare with, is another one.
-pub(super) fn is_foreign(headers: &HeaderMap) -> bool {
-    // Two of them say two things.
-    let only = |name| {
-        let mut values = headers.get_all(name).iter();
-        let first = values.next()?.to_str().ok()?;
-        values.next().is_none().then_some(first)
-    };
-    let origin = || only(header::ORIGIN)?.split_once("://").map(|(_, host)| host).filter(|host| !host.is_empty());
-    let same = || Some(origin()?.eq_ignore_ascii_case(only(header::HOST)?));
-    headers.contains_key(header::ORIGIN) && same() != Some(true)
-}
-
-/// The content type must say JSON: a form that a foreign page posts never does.
+/// The content type must say JSON: a form that a page posts never does.
 fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

@@ -33,12 +33,21 @@ impl Hosts {
 
     fn knows(&self, host: &str) -> bool {
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-        let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
-        address.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
-            || host == "localhost"
-            || host.ends_with(".localhost")
-            || self.0.contains(&host)
+        is_loopback_name(&host) || self.0.contains(&host)
     }
+}
+
+fn is_loopback_name(host: &str) -> bool {
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    address.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+        || host == "localhost"
+        || host.ends_with(".localhost")
+}
+
+/// Whether a request asks for the machine that it comes from.
+pub(super) fn is_loopback(headers: &HeaderMap) -> bool {
+    let name = headers.get(header::HOST).and_then(|name| name.to_str().ok()?.parse::<Authority>().ok());
+    name.is_some_and(|name| is_loopback_name(&name.host().to_ascii_lowercase()))
 }
 
 /// Refuses a request for another name.

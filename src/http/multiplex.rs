@@ -23,11 +23,12 @@ use tokio::time::{Instant, sleep};
 use super::{
     App,
     error::Problem,
-    events::{From, HEARTBEAT_EVERY, RETRY_MS, Start, WRITE_BYTES_MAX, begin, caught_up, ending},
+    events::{From, HEARTBEAT_EVERY, RETRY_MS, Start, WRITE_BYTES_MAX, begin, caught_up, ending, token_notice},
     extract::{self, Form, Params},
     stream_headers,
 };
 use crate::{
+    auth::Fate,
     dialect::native::{self, Notice},
     frame::Frame,
     id::{EventId, SessionId},
@@ -166,6 +167,7 @@ fn body(
     let retry_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
     let after_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
     let stopping = app.stopping.child_token();
+    let mut fate = app.fate();
     async_stream::stream! {
         yield Ok(native::opening(retry_ms));
         let mut stopped = pin!(stopping.cancelled());
@@ -174,6 +176,12 @@ fn body(
         loop {
             tokio::select! {
                 biased;
+                Some(fate) = fate.next() => {
+                    yield Ok(token_notice(fate).sse(None));
+                    if fate == Fate::Over {
+                        return;
+                    }
+                }
                 part = parts.next() => {
                     let Some((index, part)) = part else { return };
                     last_write = Instant::now();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value, json};
 
 use super::{
-    App,
+    App, auth,
     error::Problem,
     events::{self, Start, Until},
     extract::{self, Form, JsonBytes, Object, Params, Session},
@@ -159,6 +159,9 @@ pub(super) async fn read(app: App, Session(key): Session) -> Result<Response, Pr
 
 /// `DELETE /v1/sessions/{session_id}`
 pub(super) async fn delete(app: App, Session(key): Session) -> Result<StatusCode, Problem> {
+    if app.caller.grant.is_some() {
+        return Err(auth::no_key());
+    }
     let work = {
         let app = app.clone();
         async move { Ok::<_, Problem>(app.open(&key).await?.delete().await?) }

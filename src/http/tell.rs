@@ -56,10 +56,12 @@ impl<T: Teller> Telling<T> {
     pub(super) fn pieces(self, app: &App, mut skip: usize) -> impl Stream<Item = Piece> + Send + 'static {
         // A token of its own: thousands of readers on one would share one lock.
         let stopping = app.stopping.child_token();
+        let token_over = app.token_over();
         let Self { handle, mut reader, mut teller, mut chunks } = self;
         stream! {
             yield Piece::Opening;
             let mut stopped = pin!(stopping.cancelled());
+            let mut token_over = pin!(token_over);
             let mut heartbeat = pin!(sleep(HEARTBEAT_EVERY));
             let mut last_write = Instant::now();
             loop {
@@ -73,9 +75,13 @@ impl<T: Teller> Telling<T> {
                     yield Piece::End;
                     return;
                 }
-                // Events first: what is in the log goes out before the connection is broken off.
+                // Events first: what is in the log goes out before the connection is broken off, unless the token is over.
                 tokio::select! {
                     biased;
+                    () = token_over.as_mut() => {
+                        yield Piece::Broken;
+                        return;
+                    }
                     frames = reader.next(WRITE_BYTES_MAX) => {
                         if !take(&handle, frames, &mut teller, &mut chunks) {
                             yield Piece::Broken;

@@ -30,10 +30,11 @@ use super::{
     App, auth,
     control::give,
     error::Problem,
-    events::{From, RETRY_MS, Start, WRITE_BYTES_MAX, begin, caught_up, ending},
+    events::{From, RETRY_MS, Start, WRITE_BYTES_MAX, begin, caught_up, ending, token_notice},
     extract::{self, Params, Session},
 };
 use crate::{
+    auth::Fate,
     command::{COMMAND_BYTES_MAX, Command},
     dialect::native::Notice,
     frame::Frame,
@@ -66,6 +67,7 @@ pub(super) mod close {
     pub(in crate::http) const SERVICE_RESTART: u16 = 1012;
     pub(in crate::http) const TRY_AGAIN_LATER: u16 = 1013;
     pub(in crate::http) const MISTAKES: u16 = 4400;
+    pub(in crate::http) const TOKEN_OVER: u16 = 4401;
     pub(in crate::http) const SILENT: u16 = 4408;
 }
 
@@ -97,11 +99,6 @@ pub(super) async fn upgraded(
     app: &App,
     message_bytes_max: usize,
 ) -> Result<WebSocketUpgrade, Problem> {
-    // A browser opens a socket for any page without asking, and says only which page it was.
-    if extract::is_foreign(request.headers()) {
-        let detail = "a page opens a socket at its own origin: serve it from here, or through a proxy that keeps Host";
-        return Err(Problem::new("foreign_origin", detail));
-    }
     let upgrade = WebSocketUpgrade::from_request(request, app).await.map_err(|rejection| {
         match rejection.into_response().status() {
             StatusCode::UPGRADE_REQUIRED => Problem::new("upgrade_required", "this connection cannot be upgraded"),
@@ -127,14 +124,22 @@ async fn serve(app: App, handle: Handle, start: Start, socket: WebSocket) {
     let writing = write(&app, handle, start, &mut sink, answered);
     let ending = tokio::select! {
         biased;
+        // Whatever the writing waits for: nothing is read or done any more.
+        () = app.token_over() => TOKEN_OVER,
         ending = reading => ending,
         ending = writing => ending,
     };
+    if ending == TOKEN_OVER {
+        let _gone = send(&mut sink, [text(Notice::AuthExpired.json())]).await;
+    }
     say_goodbye(&mut sink, ending).await;
 }
 
 /// Why a socket is closed; `None` when the peer has gone.
 pub(super) type Ending = Option<(u16, &'static str)>;
+
+/// The token that opened the socket has ended or was revoked.
+pub(super) const TOKEN_OVER: Ending = Some((close::TOKEN_OVER, "the token has ended"));
 
 /// Takes commands in; their answers go to the writing side.
 async fn read(handle: Handle, mut stream: SplitStream<WebSocket>, answers: mpsc::Sender<Value>) -> Ending {
@@ -255,6 +260,7 @@ async fn write(app: &App, handle: Handle, start: Start, sink: &mut Sink, mut ans
     let mut replays = true;
     let stopping = app.stopping.child_token();
     let mut stopped = pin!(stopping.cancelled());
+    let mut fate = app.fate();
     let mut ping = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -267,6 +273,7 @@ async fn write(app: &App, handle: Handle, start: Start, sink: &mut Sink, mut ans
         tokio::select! {
             biased;
             Some(answer) = answers.recv() => send(sink, [text(answer.to_string())]).await?,
+            Some(fate @ Fate::Expiring(_)) = fate.next() => send(sink, [text(token_notice(fate).json())]).await?,
             () = stopped.as_mut() => {
                 let after_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
                 send(sink, [text(Notice::Reconnect { after_ms }.json())]).await?;

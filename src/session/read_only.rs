@@ -25,7 +25,7 @@ impl ReadOnly {
         let (mailbox, requests) = mpsc::channel(MAILBOX_REQUESTS);
         // Nothing runs, so there is nothing to cancel.
         let (cancels, _) = mpsc::channel(CANCEL_LANE_REQUESTS);
-        (Self { fold, mailbox: requests }, Handle { shared, store, mailbox, cancels, by: None })
+        (Self { fold, mailbox: requests }, Handle::new(shared, store, mailbox, cancels))
     }
 
     /// Answers what can be answered; every other question is refused by its answer's absence.

@@ -166,8 +166,7 @@ impl Task {
         let shared = Arc::new(Shared::new(key, log));
         let (mailbox, requests) = mpsc::channel(MAILBOX_REQUESTS);
         let (cancel_lane, cancels) = mpsc::channel(CANCEL_LANE_REQUESTS);
-        let handle =
-            Handle { shared: shared.clone(), store: world.store.clone(), mailbox, cancels: cancel_lane, by: None };
+        let handle = Handle::new(shared.clone(), world.store.clone(), mailbox, cancel_lane);
         let mut task = Self {
             state,
             out,

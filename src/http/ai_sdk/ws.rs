@@ -35,7 +35,7 @@ use crate::{
     dialect::ai_sdk::{Chunks, request::Submission},
     http::{
         tell::Piece,
-        ws::{Ending, PING_EVERY, Sink, close, heard, next, say_goodbye, send, upgraded},
+        ws::{Ending, PING_EVERY, Sink, TOKEN_OVER, close, heard, next, say_goodbye, send, upgraded},
     },
     id::RunId,
     session::Handle,
@@ -178,6 +178,7 @@ async fn serve(app: App, options: Options, socket: WebSocket) {
     let writing = write(&app, &mut sink, &active, told);
     let ending = tokio::select! {
         biased;
+        () = app.token_over() => TOKEN_OVER,
         ending = reading => ending,
         ending = writing => ending,
     };

@@ -1,0 +1,96 @@
+//! Tickets: a token for the one place that takes no header, the URL of an `EventSource`. A URL is in logs and histories, so
+//! a ticket is good once, for a minute, and for the pages of one origin.
+
+use std::{collections::HashMap, fmt};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{fresh_secret, token::TOKEN_BYTES_MAX};
+use crate::env::{Env, Millis};
+
+/// How long a ticket is good, in seconds: long enough to open a stream with it. Reliability reference §4.1.
+pub const TICKET_TTL_S: u64 = 60;
+/// Tickets that wait to be used, at once: each holds its token, so they are 10 MiB at most.
+pub const TICKETS_MAX: usize = 10_000;
+/// What a ticket begins with.
+const PREFIX: &str = "tk_";
+
+/// The tickets that nobody has used yet, by digest. Those of one process: a restart leaves none.
+#[derive(Default)]
+pub(super) struct Tickets(HashMap<[u8; 32], Ticket>);
+
+struct Ticket {
+    token: String,
+    origin: String,
+    until: Millis,
+}
+
+impl fmt::Debug for Tickets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tickets({})", self.0.len())
+    }
+}
+
+fn digest(ticket: &str) -> [u8; 32] {
+    Sha256::digest(ticket.as_bytes()).into()
+}
+
+impl Tickets {
+    /// A ticket for the token, for pages of that origin. `None` when too many wait.
+    pub(super) fn issue(&mut self, token: String, origin: String, env: &Env) -> Option<(String, Millis)> {
+        let now = env.now();
+        if self.0.len() >= TICKETS_MAX {
+            self.0.retain(|_, ticket| ticket.until > now);
+        }
+        if self.0.len() >= TICKETS_MAX {
+            return None;
+        }
+        let (ticket, until) = (fresh_secret(PREFIX, env), now.after_seconds(TICKET_TTL_S));
+        self.0.insert(digest(&ticket), Ticket { token, origin, until });
+        Some((ticket, until))
+    }
+
+    /// Takes it. Gives its token when it is still good, for a page of the origin that it is for; it is gone either way.
+    pub(super) fn redeem(&mut self, ticket: &str, is_for: impl Fn(&str) -> bool, now: Millis) -> Option<String> {
+        if ticket.len() > TOKEN_BYTES_MAX {
+            return None;
+        }
+        let Ticket { token, origin, until } = self.0.remove(&digest(ticket))?;
+        (now < until && is_for(&origin)).then_some(token)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ticket_is_good_once_for_a_minute_and_for_one_origin() {
+        let env = Env::seeded(1);
+        let mut tickets = Tickets::default();
+        let mut issue = || tickets.issue("st_x.y".into(), "https://a".into(), &env).unwrap().0;
+        let (used, foreign, late) = (issue(), issue(), issue());
+        assert_eq!(tickets.redeem(&used, |origin| origin == "https://a", env.now()), Some("st_x.y".into()));
+        assert_eq!(tickets.redeem(&used, |_| true, env.now()), None, "used");
+        assert_eq!(tickets.redeem(&foreign, |origin| origin == "https://b", env.now()), None);
+        assert_eq!(tickets.redeem(&foreign, |_| true, env.now()), None, "and gone");
+        tokio::time::advance(Duration::from_secs(TICKET_TTL_S)).await;
+        assert_eq!(tickets.redeem(&late, |_| true, env.now()), None, "late");
+        assert_eq!(tickets.redeem(&"x".repeat(70_000), |_| true, env.now()), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tickets_that_nobody_uses_are_bounded() {
+        let env = Env::seeded(2);
+        let mut tickets = Tickets::default();
+        for _ in 0..TICKETS_MAX {
+            assert!(tickets.issue("st_x.y".into(), "https://a".into(), &env).is_some());
+        }
+        assert!(tickets.issue("st_x.y".into(), "https://a".into(), &env).is_none());
+        tokio::time::advance(Duration::from_secs(TICKET_TTL_S)).await;
+        assert!(tickets.issue("st_x.y".into(), "https://a".into(), &env).is_some());
+        assert!(!format!("{tickets:?}").contains("st_"));
+    }
+}
