@@ -33,8 +33,12 @@ pub(super) struct Session(pub(super) SessionKey);
 impl<S: Send + Sync> FromRequestParts<S> for Session {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path(id) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| Problem::no_session())?;
-        let session = id.parse().map_err(|_| Problem::no_session())?;
+        #[derive(Deserialize)]
+        struct Named {
+            session_id: String,
+        }
+        let named = Path::<Named>::from_request_parts(parts, state).await.map_err(|_| Problem::no_session())?;
+        let session = named.session_id.parse().map_err(|_| Problem::no_session())?;
         let Caller { tenant, .. } = Caller::from_request_parts(parts, state).await?;
         Ok(Self(SessionKey { tenant, session }))
     }

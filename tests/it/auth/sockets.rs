@@ -2,8 +2,17 @@
 
 use std::time::Duration;
 
+use tokio::io::DuplexStream;
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{Error, client::IntoClientRequest as _},
+};
+
 use super::{FIRST, OTHER, WRONG, bearer, guarded};
-use crate::support::client::{read_head, send};
+use crate::support::{
+    Client,
+    client::{read_head, send},
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_socket_takes_its_key_as_a_subprotocol_and_never_repeats_it() {
@@ -53,4 +62,16 @@ async fn a_socket_takes_its_key_as_a_subprotocol_and_never_repeats_it() {
     assert_eq!(ask("/v1/sessions/s/ws", &[(name, &other)]).await.0, 404, "another tenant's");
     // Where nothing is upgraded there are no subprotocols.
     assert_eq!(client.request("GET", "/v1/sessions", &[(name, &right)], b"").await.status, 401);
+}
+
+/// Opens a socket with a key or token as its subprotocol. `Err`: the status of the refusal.
+pub(super) async fn open(client: &Client, path: &str, secret: &str) -> Result<WebSocketStream<DuplexStream>, u16> {
+    let mut request = format!("ws://steerage.test{path}").into_client_request().expect("a request");
+    let protocol = format!("steerage, steerage.bearer.{secret}").parse().expect("a header");
+    request.headers_mut().insert("sec-websocket-protocol", protocol);
+    match client_async(request, client.dialer().connect()).await {
+        Ok((socket, _)) => Ok(socket),
+        Err(Error::Http(response)) => Err(response.status().as_u16()),
+        Err(error) => panic!("{error}"),
+    }
 }

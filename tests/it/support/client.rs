@@ -145,7 +145,8 @@ pub(crate) async fn send(
     body: &[u8],
     close: bool,
 ) {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: steerage.test\r\ncontent-length: {}\r\n", body.len());
+    let host = if headers.iter().any(|(name, _)| *name == "host") { "" } else { "host: steerage.test\r\n" };
+    let mut head = format!("{method} {path} HTTP/1.1\r\n{host}content-length: {}\r\n", body.len());
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }
