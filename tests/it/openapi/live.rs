@@ -8,6 +8,7 @@ mod contract;
 mod lanes;
 mod responses;
 mod scenes;
+mod tokens;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -45,6 +46,7 @@ async fn everything_that_is_answered_is_as_documented() {
     notices(&observer).await;
     store_failed(&observer).await;
     keys(&observer).await;
+    tokens::tokens(&observer).await;
     sockets(&observer).await;
     for path in ["/v1/models", "/healthz", "/readyz", "/openapi.json", "/", "/v1/sessions?limit=3&state=idle"] {
         assert_eq!(observer.get(path).await.status, 200, "{path}");

@@ -102,7 +102,7 @@ pub(super) async fn refusals(observer: &Observer) {
     observer.refused(b"", &[], 400).await;
     observer.refused(deep.as_bytes(), &[], 400).await;
     observer.refused(long.as_bytes(), &[], 413).await;
-    observer.refused(b"{}", &foreign, 415).await;
+    observer.refused(b"{}", &foreign, 403).await;
     let answer = json!({"id": "run_x", "role": "assistant", "parts": []});
     for (body, status) in [
         (json!({"messages": []}), 400),
@@ -129,11 +129,14 @@ pub(super) async fn refusals(observer: &Observer) {
         assert_eq!(observer.answered(method, &path, answer).status, status, "{path}");
     }
     let socket = format!("{API}/ws");
-    let answer = observer.client.request("GET", &socket, &foreign, b"").await;
+    let answer = observer
+        .client
+        .request("GET", &socket, &[("origin", "http://elsewhere.test"), ("upgrade", "websocket")], b"")
+        .await;
     assert_eq!(observer.answered("GET", &socket, answer).status, 403);
     let stop = format!("{API}/thinks/stop");
     let answer = observer.client.request("POST", &stop, &foreign, b"{}").await;
-    assert_eq!(observer.answered("POST", &stop, answer).status, 415);
+    assert_eq!(observer.answered("POST", &stop, answer).status, 403);
     let answer = observer.client.request("POST", &stop, &[], long.as_bytes()).await;
     assert_eq!(observer.answered("POST", &stop, answer).status, 413);
 }

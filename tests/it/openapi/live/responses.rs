@@ -218,7 +218,7 @@ pub(super) async fn refusals(observer: &Observer) {
     }
     let path = format!("{API}/resp_nobody_aaaaaa_3/cancel");
     assert_eq!(observer.post(&path, json!({})).await.status, 404);
-    let foreign = [("origin", "http://elsewhere.test")];
+    let foreign = [("origin", "http://elsewhere.test"), ("upgrade", "websocket")];
     let answer = observer.client.request("GET", API, &foreign, b"").await;
     assert_eq!(observer.answered("GET", API, answer).status, 403);
 }

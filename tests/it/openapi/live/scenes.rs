@@ -255,7 +255,8 @@ pub(super) async fn mistakes(observer: &Observer) {
         assert_eq!(observer.get(&path).await.code(), code, "{path}");
     }
     let path = format!("/v1/sessions/{session}/ws");
-    let answer = observer.client.request("GET", &path, &[("origin", "http://elsewhere.test")], b"").await;
+    let socket = [("origin", "http://elsewhere.test"), ("upgrade", "websocket")];
+    let answer = observer.client.request("GET", &path, &socket, b"").await;
     assert_eq!(observer.answered("GET", &path, answer).code(), "foreign_origin");
     // A wrong `after` is wrong with a right header, too.
     for (path, cursor) in [(events.as_str(), "k7q2mx.1"), ("/v1/events", "taken@k7q2mx.1")] {
