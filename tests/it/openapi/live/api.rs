@@ -25,6 +25,7 @@ async fn everything_that_openai_s_doors_answer_is_as_documented() {
     lanes::mistakes(&observer).await;
     completions::store_failed(&observer).await;
     super::keys(&observer).await;
+    super::tokens::tokens(&observer).await;
     drop(server);
 
     let schemas = &observer.document["components"]["schemas"];
