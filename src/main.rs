@@ -7,7 +7,7 @@ use steerage::{
     Config, Server, auth,
     config::{self, ConfigError, DiskDurability},
     env::Env,
-    server::{Drained, socket::Sockets},
+    server::{Drained, TOKEN_SECRET_VARIABLE, socket::Sockets},
 };
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -145,11 +145,15 @@ fn check(options: Serve) -> Result<ExitCode, String> {
     let config = options.config().map_err(|error| error.to_string())?;
     Server::new(config.clone()).map_err(|error| error.to_string())?;
     print!("{}", config.to_toml());
+    let state = |variable: &str| if std::env::var_os(variable).is_some() { "set, not shown" } else { "not set" };
     for (name, upstream) in &config.upstreams {
         let variable = Config::api_key_variable(name, upstream);
-        let state = if std::env::var_os(&variable).is_some() { "set, not shown" } else { "not set" };
-        println!("# upstream {name}: key in {variable} ({state})");
+        println!("# upstream {name}: key in {variable} ({})", state(&variable));
     }
+    println!(
+        "# tokens: signed with {TOKEN_SECRET_VARIABLE} ({}), else with a secret of the store's",
+        state(TOKEN_SECRET_VARIABLE)
+    );
     Ok(ExitCode::SUCCESS)
 }
 

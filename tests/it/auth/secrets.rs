@@ -5,10 +5,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::{FIRST, WRONG, bearer, config, guarded};
+use super::{FIRST, WRONG, ask, bearer, config, guarded, mint};
 use crate::support::client::{read_head, send};
 
 #[derive(Clone, Default)]
@@ -94,4 +94,45 @@ fn a_configuration_prints_digests_only() {
     let shown = format!("{}{config:?}{:?}", config.to_toml(), config.keys().unwrap());
     assert!(!shown.contains("sk_") && shown.contains("key-1"), "{shown}");
     assert!(config.keys().unwrap().caller(WRONG).is_some_and(|caller| &*caller.name == "key-1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_log_line_has_a_token_or_a_ticket_and_no_refusal_repeats_one() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(log.clone())
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    tracing::trace!("the log is on");
+    let server = guarded();
+    let client = server.client();
+    let made = json!({"id": "s", "model": "demo/echo", "input": "one"});
+    assert_eq!(ask(&client, FIRST, "POST", "/v1/sessions", made).await.status, 201);
+    let wish = json!({"verbs": ["read"], "ticket": true, "cookie": true, "origin": "http://steerage.test"});
+    let minted = mint(&client, FIRST, "s", wish).await;
+    let (token, ticket) = (minted["token"].as_str().unwrap(), minted["ticket"].as_str().unwrap());
+    let mut answers = Vec::new();
+    for path in ["/v1/sessions/s", "/v1/sessions", "/v1/sessions/nobody", "/v1/models", "/v1/ai-sdk/chat/s/stream"] {
+        answers.push(ask(&client, token, "GET", path, Value::Null).await);
+        answers.push(ask(&client, &format!("{token}x"), "GET", path, Value::Null).await);
+        answers.push(client.request("GET", path, &[("cookie", &format!("steerage_token={token}"))], b"").await);
+        answers.push(client.get(&format!("{path}?ticket={ticket}&until=idle")).await);
+        answers.push(client.get(&format!("{path}?token={token}")).await);
+    }
+    answers.push(client.get(&format!("/v1/sessions/s/events?ticket={ticket}&after=x")).await);
+    server.stop().await;
+    drop(guard);
+    let signature = token.split_once('.').unwrap().1;
+    assert!(answers.iter().any(|answer| answer.status < 300) && answers.iter().any(|answer| answer.status == 401));
+    for answer in &answers {
+        let told = format!("{} {:?}", String::from_utf8_lossy(&answer.body), answer.headers);
+        // The cookie that a ticket is exchanged for is the one thing that has it.
+        let told = told.replace(&format!("steerage_token={token}"), "");
+        assert!(!told.contains(signature) && !told.contains(ticket), "{told}");
+    }
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(log.contains("the log is on"));
+    assert_eq!(log.lines().find(|line| line.contains(signature) || line.contains(ticket)), None);
 }
