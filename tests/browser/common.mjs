@@ -6,11 +6,11 @@ import { chromium } from 'playwright-core';
 export const PATIENCE = Number(process.env.PATIENCE_MS ?? 30_000);
 
 // Every launch has a fresh user data directory.
-export const launch = executablePath => chromium.launch({
+export const launch = (executablePath, more = []) => chromium.launch({
   executablePath,
   headless: true,
   args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync'],
+    '--disable-component-update', '--disable-sync', ...more],
 });
 
 // No server outlives the tests, however they end.
@@ -26,10 +26,10 @@ export async function serve(binary, listen, store, ...more) {
   return [String(greeting).match(/http:\/\/[\d.:]+/)[0], server];
 }
 
-export async function log(base, session) {
+export async function log(base, session, more = {}) {
   const events = [];
   for (let after = ''; ;) {
-    const answer = await fetch(`${base}/v1/sessions/${session}/events?after=${after}`, { headers: { accept: 'application/json' } });
+    const answer = await fetch(`${base}/v1/sessions/${session}/events?after=${after}`, { headers: { accept: 'application/json', ...more } });
     const page = await answer.json();
     events.push(...page.events);
     if (page.caught_up) return events;
