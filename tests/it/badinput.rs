@@ -1,11 +1,9 @@
 //! What clients send that they should not: each row has its status and its code, and afterwards the server and a
 //! session that waits for a person are as they were.
 //!
-//! The rows are the project's catalogue of bad inputs, HTTP (H), event streams (S), WebSocket (W) and control (C). In
-//! `edge`, because they are about connections: H1–H5 (slow heads and bodies), H16–H19 (HTTP/2), H13 (host names), H22 (connection caps).
-//! Not here, because there are no credentials yet: H21 (forwarded addresses),
-//! S17 and W9 (tokens that expire), W1 (origins). S18 and S19 (too many readers), W5, W10 and C18 (rates) come with
-//! them; C13 is a matter of several nodes.
+//! The rows are the project's catalogue of bad inputs, HTTP (H), event streams (S), WebSocket (W) and control (C). Those
+//! about connections are in `edge`, those about credentials in `auth`, those about rates in `limits`; `catalogue` sees to it
+//! that none is forgotten.
 
 use serde_json::{Value, json};
 use steerage::command::{COMMAND_BYTES_MAX, STEER_BYTES_MAX};

@@ -10,6 +10,7 @@ mod badsocket;
 mod basics;
 mod bounds;
 mod cancel;
+mod catalogue;
 mod chat;
 mod chats;
 mod commands;
