@@ -11,16 +11,20 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument as _, field::Empty};
 
 use crate::{
     auth::{Caller, Failures, Keys},
     env::Env,
     id::{SessionId, SessionKey},
+    metrics::{Present, StatusClass, Transport},
     registry::{NewSession, Registry, RegistryError},
     session::Handle,
 };
 
+pub mod admin;
 mod ai_sdk;
 mod auth;
 mod control;
@@ -79,6 +83,11 @@ impl App {
         Ok(self.registry.open(key).await?.of(self.caller.name.clone()))
     }
 
+    /// Counts a connection that follows a log, for as long as what is given is held.
+    fn reads(&self, transport: Transport) -> Present {
+        self.registry.metrics().doors.readers.enter(transport)
+    }
+
     /// A new session of the caller's.
     async fn create(&self, session: NewSession) -> Result<Handle, RegistryError> {
         let made = self.registry.create(self.caller.tenant.clone(), session).await?;
@@ -99,14 +108,15 @@ impl App {
         &self,
         work: impl Future<Output = Result<T, E>> + Send + 'static,
     ) -> Result<T, E> {
-        let done = self.tracker.spawn(work).await;
+        let done = self.tracker.spawn(work.in_current_span()).await;
         done.unwrap_or_else(|_| Err(Problem::new("internal", "the request could not be handled").into()))
     }
 }
 
 /// The whole API, for requests that ask for one of `hosts` by name, where that matters.
 pub fn router(app: App, hosts: Option<Hosts>) -> Router {
-    let guard = Arc::new(auth::Guard { keys: app.keys.clone(), failures: Failures::default() });
+    let (keys, metrics) = (app.keys.clone(), app.registry.metrics().clone());
+    let guard = Arc::new(auth::Guard { keys, failures: Failures::default(), metrics });
     let doors = Router::new()
         .route("/v1/sessions", post(sessions::create).get(sessions::list))
         .route("/v1/sessions/{session_id}", get(sessions::read).delete(sessions::delete))
@@ -148,14 +158,24 @@ async fn no_such_path(uri: Uri) -> Response {
 /// Name of a request, for logs and for whoever asks about it; OpenAI's SDKs show it beside every error.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Every response says which request it answers; the log does, where something went wrong.
+/// Bytes of a path that the log repeats: every door of ours fits, with a session's name in it.
+const LOGGED_PATH_MAX: usize = 256;
+
+/// Every response says which request it answers, and so does every line that is logged while it is made. One that a
+/// client sends is not taken over: it could name any other.
 async fn with_request_id(State(app): State<App>, request: Request, next: Next) -> Response {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let request_id = format!("req_{}", app.env.session_id().as_str().replace('-', ""));
-    let mut response = next.run(request).await;
-    if response.status().is_server_error() {
-        tracing::warn!(request_id, %method, path, status = response.status().as_u16(), "a request failed");
-    }
+    let since = Instant::now();
+    // Of the URL only the path: a query may have what belongs to nobody else.
+    let path = crate::spec::clip(request.uri().path(), LOGGED_PATH_MAX);
+    let span = tracing::info_span!("request", request_id, method = %request.method(), path, session_id = Empty);
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let (status, duration_ms) = (response.status().as_u16(), since.elapsed().as_millis() as u64);
+    span.in_scope(|| match response.status().is_server_error() {
+        true => tracing::warn!(status, duration_ms, "a request failed"),
+        false => tracing::debug!(status, duration_ms, "a request was answered"),
+    });
+    app.registry.metrics().doors.responses.of(StatusClass::of(status)).inc();
     let value = HeaderValue::from_str(&request_id).expect("an id is ASCII");
     response.headers_mut().insert(REQUEST_ID, value);
     response

@@ -19,6 +19,7 @@ pub mod event;
 pub mod auth;
 pub mod fetch;
 pub mod frame;
+pub mod metrics;
 pub mod openai;
 pub mod sse;
 
@@ -43,6 +44,7 @@ pub mod http;
 pub mod config;
 
 pub mod server;
+pub mod telemetry;
 
 pub use config::Config;
 pub use server::Server;

@@ -14,7 +14,10 @@ use axum::{
 };
 
 use super::{ai_sdk, error::Problem, openai};
-use crate::auth::{Caller, Failures, Keys};
+use crate::{
+    auth::{Caller, Failures, Keys},
+    metrics::{AuthFailure, Metrics},
+};
 
 /// The subprotocol that a socket is answered with; the one that carries a key is never repeated.
 pub(super) const PROTOCOL: &str = "steerage";
@@ -30,6 +33,7 @@ const IN_URL: [&str; 3] = ["token", "api_key", "access_token"];
 pub(super) struct Guard {
     pub(super) keys: Arc<Keys>,
     pub(super) failures: Failures,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// Lets a request pass with its caller, or refuses it.
@@ -41,7 +45,10 @@ pub(super) async fn guard(State(guard): State<Arc<Guard>>, mut request: Request,
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(problem) => refuse(request.uri().path(), problem),
+        Err(problem) => {
+            guard.metrics.doors.auth_failures.of(AuthFailure::of_code(problem.code)).inc();
+            refuse(request.uri().path(), problem)
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use crate::{
     frame::Frame,
     id::{EventId, Seq},
     log::CursorLost,
+    metrics::Transport,
     session::{Handle, Reader, SessionError, SnapshotJson},
     store::StoreError,
 };
@@ -166,7 +167,7 @@ pub(super) async fn events(
     let start = Start::new(&handle, cursor, query.from.unwrap_or_default());
     let until = query.until.unwrap_or_default();
     if form == Form::Json {
-        return page(handle, start, &query).await;
+        return page(&app, handle, start, &query).await;
     }
     // Everything has been sent and nothing runs: 204 is how an `EventSource` is told not to come back.
     if until == Until::Idle
@@ -184,7 +185,9 @@ pub(super) fn stream(app: &App, handle: Handle, start: Start, until: Until) -> R
     let back_after_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
     // A token of its own: thousands of readers on one would share one lock.
     let stopping = app.stopping.child_token();
+    let present = app.reads(Transport::Sse);
     let body = async_stream::stream! {
+        let _present = present;
         yield Ok::<Bytes, std::convert::Infallible>(native::opening(retry_ms));
         let Ok(begun) = begin(&handle, start).await else { return };
         for (notice, id) in begun.notices() {
@@ -199,7 +202,10 @@ pub(super) fn stream(app: &App, handle: Handle, start: Start, until: Until) -> R
             match reader.ready(WRITE_BYTES_MAX).await {
                 Ok(Some(frames)) if !frames.is_empty() => yield Ok(native::join(&frames)),
                 Err(error) => {
-                    tracing::error!(session = %handle.key(), %error, "a reader could not go on");
+                    tracing::error!(
+                        session_id = %handle.key().session, tenant = %handle.key().tenant, %error,
+                        "a reader could not go on"
+                    );
                     return;
                 }
                 _ => return,
@@ -226,7 +232,10 @@ pub(super) fn stream(app: &App, handle: Handle, start: Start, until: Until) -> R
                         return;
                     }
                     Err(error) => {
-                        tracing::error!(session = %handle.key(), %error, "a reader could not go on");
+                        tracing::error!(
+                            session_id = %handle.key().session, tenant = %handle.key().tenant, %error,
+                            "a reader could not go on"
+                        );
                         return;
                     }
                 },
@@ -249,7 +258,7 @@ pub(super) fn stream(app: &App, handle: Handle, start: Start, until: Until) -> R
 }
 
 /// One page of events. With `wait_s` it waits for the first of them.
-async fn page(handle: Handle, start: Start, query: &EventsQuery) -> Result<Response, Problem> {
+async fn page(app: &App, handle: Handle, start: Start, query: &EventsQuery) -> Result<Response, Problem> {
     let wait_s = query.wait_s.unwrap_or(0);
     if wait_s > WAIT_MAX_S {
         return Err(Problem::new("bad_request", format!("wait_s is at most {WAIT_MAX_S}")));
@@ -263,6 +272,7 @@ async fn page(handle: Handle, start: Start, query: &EventsQuery) -> Result<Respo
     let reader = &mut begun.reader;
     let mut frames = reader.ready(PAGE_BYTES_MAX).await?.unwrap_or_default();
     if frames.is_empty() && begun.snapshot.is_none() && wait_s > 0 {
+        let _present = app.reads(Transport::LongPoll);
         // The end of the log and the end of the patience look alike to a client: an empty page.
         let waited = timeout(Duration::from_secs(wait_s), reader.next(PAGE_BYTES_MAX)).await;
         frames = waited.unwrap_or(Ok(None))?.unwrap_or_default();

@@ -31,6 +31,7 @@ use crate::{
     dialect::native::{self, Notice},
     frame::Frame,
     id::{EventId, SessionId},
+    metrics::Transport,
     session::Handle,
 };
 
@@ -144,7 +145,10 @@ fn follow(index: usize, handle: Handle, start: Start, after_ms: u64) -> BoxStrea
                 }
                 end => {
                     if let Err(error) = end {
-                        tracing::error!(session = %handle.key(), %error, "a reader could not go on");
+                        tracing::error!(
+                            session_id = %handle.key().session, tenant = %handle.key().tenant, %error,
+                            "a reader could not go on"
+                        );
                     }
                     if let Some(notice) = ending(&handle, after_ms) {
                         yield (index, Part::Notice { json: notice.json(), kind: notice.kind(), moves_to: None });
@@ -166,7 +170,9 @@ fn body(
     let retry_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
     let after_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
     let stopping = app.stopping.child_token();
+    let present = app.reads(Transport::SseMultiplex);
     async_stream::stream! {
+        let _present = present;
         yield Ok(native::opening(retry_ms));
         let mut stopped = pin!(stopping.cancelled());
         let mut heartbeat = pin!(sleep(HEARTBEAT_EVERY));

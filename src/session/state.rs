@@ -485,6 +485,11 @@ impl State {
         self.start_step(now, out);
     }
 
+    /// The name of the provider that answers.
+    pub fn provider(&self) -> &str {
+        &self.upstream.provider
+    }
+
     /// Whether a model call is open: what the world must agree with.
     pub fn upstream_open(&self) -> bool {
         self.answer.is_some()

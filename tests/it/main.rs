@@ -27,6 +27,7 @@ mod openai_doors;
 mod openai_requests;
 mod openai_responses;
 mod openapi;
+mod operations;
 mod provider;
 mod real_model;
 mod recovery;
