@@ -22,6 +22,7 @@ pub mod frame;
 pub mod metrics;
 pub mod openai;
 pub mod sse;
+pub mod trace;
 
 pub mod log;
 

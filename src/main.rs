@@ -172,6 +172,13 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
     let config = options.config().map_err(|error| error.to_string())?;
     init_logs(config.log_format);
     let server = Server::new(config.clone()).map_err(|error| error.to_string())?;
+    #[cfg(feature = "otel")]
+    let spans = telemetry::otlp::Spans::from_env()?;
+    #[cfg(feature = "otel")]
+    let server = match &spans {
+        Some(spans) => server.tracer(spans.tracer()),
+        None => server,
+    };
     let listener = tokio::net::TcpListener::bind(config.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
@@ -188,7 +195,12 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
     // Whoever started us may have closed our output: no reason not to serve, and `println` would panic.
     let _nobody_reads = std::io::stdout().write_all(greeting.as_bytes());
     let listener = Sockets::new(listener, config.connections);
-    match server.serve(listener, stop_signal()).await {
+    let served = server.serve(listener, stop_signal()).await;
+    #[cfg(feature = "otel")]
+    if let Some(spans) = spans {
+        spans.shut_down().await;
+    }
+    match served {
         Ok(Drained::Whole) => {
             tracing::info!("stopped, every generation had ended");
             Ok(ExitCode::SUCCESS)

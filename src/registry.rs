@@ -32,6 +32,7 @@ use crate::{
     spec::{Executor, OnDisconnect, Params, SessionSpec, ToolSpec, clip},
     store::{Store, StoreError, Stored},
     tool::Tools,
+    trace::Tracer,
 };
 
 mod keep;
@@ -151,10 +152,12 @@ pub struct Registry {
     tracker: TaskTracker,
     stopping: CancellationToken,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
 }
 
 impl Registry {
     /// An empty registry. Session tasks are spawned on `tracker`; `stopping` refuses new sessions.
+    #[expect(clippy::too_many_arguments, reason = "each is something else, and there is one caller")]
     pub fn new(
         config: Config,
         store: Arc<dyn Store>,
@@ -163,10 +166,12 @@ impl Registry {
         env: Env,
         tracker: TaskTracker,
         stopping: CancellationToken,
+        tracer: Tracer,
     ) -> Arc<Self> {
         let metrics = Metrics::new(providers.keys().map(String::as_str));
         Arc::new(Self {
             metrics,
+            tracer,
             live: Mutex::default(),
             opening: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             models: Mutex::default(),
@@ -330,7 +335,8 @@ impl Registry {
         let (demo, prefill) = (provider.is_demo(), provider.prefill(model));
         let upstream = Upstream { provider: name.into(), model: model.into(), demo, prefill };
         let (store, tools) = (self.store.clone(), self.tools.clone());
-        (upstream, World { store, provider, tools, env: self.env.clone(), metrics: self.metrics.clone() })
+        let (env, metrics, tracer) = (self.env.clone(), self.metrics.clone(), self.tracer.clone());
+        (upstream, World { store, provider, tools, env, metrics, tracer })
     }
 
     /// The full name of a model: as it is when it begins with a provider's name, else looked up in every list.

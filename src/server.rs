@@ -20,6 +20,7 @@ use crate::{
     registry::Registry,
     store::{Store, disk::DiskStore, memory::MemoryStore},
     tool::{Tool, Tools, builtin},
+    trace::Tracer,
 };
 
 mod admin;
@@ -53,6 +54,7 @@ pub struct Server {
     providers: Providers,
     tools: Tools,
     tls: Option<Tls>,
+    tracer: Tracer,
 }
 
 /// How a server ended.
@@ -87,7 +89,15 @@ impl Server {
             providers.insert(name.clone(), Arc::new(provider));
         }
         let tls = config.tls.as_ref().map(Tls::new).transpose()?;
-        Ok(Self { config, env: Env::system(), store: None, providers, tools: builtin::tools(), tls })
+        Ok(Self {
+            config,
+            env: Env::system(),
+            store: None,
+            providers,
+            tools: builtin::tools(),
+            tls,
+            tracer: Tracer::default(),
+        })
     }
 
     /// Adds a provider of your own; its models appear as `NAME/MODEL`.
@@ -108,6 +118,13 @@ impl Server {
     #[must_use]
     pub fn store(mut self, store: impl Store) -> Self {
         self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// Makes spans of runs and model calls with `tracer`.
+    #[must_use]
+    pub fn tracer(mut self, tracer: Tracer) -> Self {
+        self.tracer = tracer;
         self
     }
 
@@ -143,6 +160,7 @@ impl Server {
             self.env.clone(),
             tracker.clone(),
             stopping.clone(),
+            self.tracer,
         );
         tracker.spawn(registry.clone().keep());
         let app = App {

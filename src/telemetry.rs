@@ -1,4 +1,4 @@
-//! What leaves the process beside answers: the lines of its log.
+//! What leaves the process beside answers: the lines of its log, and spans.
 
 use std::{
     fmt::{self, Debug, Write as _},
@@ -15,6 +15,9 @@ use tracing_subscriber::{
 };
 
 use crate::config::LogFormat;
+
+#[cfg(feature = "otel")]
+pub mod otlp;
 
 /// Writes a log to `writer`: what `targets` let through, in this form. A line says in which request or about which session
 /// it was written. Text of others (a path, an error of an upstream) begins no line of its own and colours no terminal:

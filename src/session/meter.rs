@@ -12,6 +12,7 @@ use crate::{
     frame::Frame,
     metrics::{CommandResult, Metrics, Outcome, Present, RunState, Side, Upstream},
     provider::{Delta, ProviderError},
+    trace::{CallEnd, RunEnd, Spans},
 };
 
 /// Of one task.
@@ -26,24 +27,33 @@ pub(super) struct Meter {
     handed_over: Option<(Instant, u64)>,
     /// Pieces of answers that have not been counted yet: one addition a batch.
     deltas: u64,
+    spans: Spans,
 }
 
 impl Meter {
-    pub(super) fn new(metrics: Arc<Metrics>, upstream: Arc<Upstream>) -> Self {
-        Self { metrics, upstream, run: None, asked: None, handed_over: None, deltas: 0 }
+    pub(super) fn new(metrics: Arc<Metrics>, provider: &str, spans: Spans) -> Self {
+        let upstream = metrics.upstream(provider);
+        Self { metrics, upstream, run: None, asked: None, handed_over: None, deltas: 0, spans }
     }
 
     /// A model is asked.
     pub(super) fn asked(&mut self) {
         self.upstream.attempts.inc();
         self.asked = Some(Instant::now());
+        self.spans.call_began();
+    }
+
+    /// The model call is cut, if one is open.
+    pub(super) fn cut(&mut self) {
+        self.spans.call_ended(CallEnd::Cut);
     }
 
     /// What an upstream has said.
     pub(super) fn heard(&mut self, delta: Option<&Result<Delta, ProviderError>>) {
         match delta {
-            Some(Ok(Delta::End { usage, .. })) => {
-                let usage = usage.unwrap_or_default();
+            Some(Ok(Delta::End { usage, finish_reason, .. })) => {
+                let (usage, finish_reason) = (usage.unwrap_or_default(), *finish_reason);
+                self.spans.call_ended(CallEnd::Finished { finish_reason, usage });
                 let tokens = &self.metrics.work.tokens;
                 tokens.of(Side::Input).inc_by(usage.input_tokens.unwrap_or(0));
                 tokens.of(Side::Output).inc_by(usage.output_tokens.unwrap_or(0));
@@ -54,20 +64,40 @@ impl Meter {
                     self.upstream.first_delta.observe(asked.elapsed());
                 }
             }
-            Some(Err(error)) => _ = self.upstream.errors.of(error.code).inc(),
-            None => _ = self.upstream.errors.of(FailureCode::UpstreamTruncated).inc(),
+            Some(Err(error)) => self.failed(error.code),
+            None => self.failed(FailureCode::UpstreamTruncated),
         }
+    }
+
+    fn failed(&mut self, code: FailureCode) {
+        self.upstream.errors.of(code).inc();
+        self.spans.call_ended(CallEnd::Failed(code));
     }
 
     /// An event goes to the store.
     pub(super) fn saw(&mut self, event: &Event) {
         let work = &self.metrics.work;
         match event {
-            Event::RunStarted { .. } => _ = work.runs_started.inc(),
-            Event::RunRecovered { .. } => _ = work.runs_recovered.inc(),
-            Event::RunCompleted { .. } => _ = work.runs_ended.of(Outcome::Completed).inc(),
-            Event::RunCancelled { .. } => _ = work.runs_ended.of(Outcome::Cancelled).inc(),
-            Event::RunFailed { .. } => _ = work.runs_ended.of(Outcome::Failed).inc(),
+            Event::RunStarted { run_id, .. } => {
+                work.runs_started.inc();
+                self.spans.run_began(run_id, false);
+            }
+            Event::RunRecovered { run_id, .. } => {
+                work.runs_recovered.inc();
+                self.spans.run_began(run_id, true);
+            }
+            Event::RunCompleted { .. } => {
+                work.runs_ended.of(Outcome::Completed).inc();
+                self.spans.run_ended(RunEnd::Completed);
+            }
+            Event::RunCancelled { .. } => {
+                work.runs_ended.of(Outcome::Cancelled).inc();
+                self.spans.run_ended(RunEnd::Cancelled);
+            }
+            Event::RunFailed { code, .. } => {
+                work.runs_ended.of(Outcome::Failed).inc();
+                self.spans.run_ended(RunEnd::Failed(*code));
+            }
             _ => {}
         }
     }

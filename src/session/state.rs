@@ -485,9 +485,9 @@ impl State {
         self.start_step(now, out);
     }
 
-    /// The name of the provider that answers.
-    pub fn provider(&self) -> &str {
-        &self.upstream.provider
+    /// Where the answers come from.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
     }
 
     /// Whether a model call is open: what the world must agree with.

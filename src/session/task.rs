@@ -39,6 +39,7 @@ use crate::{
     provider::{Delta, Deltas, ProviderError},
     store::{Append, Note, StoreError, Term},
     tool::ToolCall,
+    trace::Spans,
 };
 
 /// Deltas that are taken at a time when more are ready: bounds how long a command waits behind a fast upstream.
@@ -154,7 +155,9 @@ impl Task {
         world: World,
     ) -> (Self, Handle) {
         let watch = Watch::new(world.metrics.clone(), world.env.clone());
-        let meter = Meter::new(world.metrics.clone(), world.metrics.upstream(state.provider()));
+        let Upstream { provider, model, .. } = state.upstream();
+        let spans = Spans::new(&world.tracer, &key, provider, model);
+        let meter = Meter::new(world.metrics.clone(), provider, spans);
         let shared = Arc::new(Shared::new(key, log, watch));
         let (mailbox, requests) = mpsc::channel(MAILBOX_REQUESTS);
         let (cancel_lane, cancels) = mpsc::channel(CANCEL_LANE_REQUESTS);
@@ -251,6 +254,7 @@ impl Task {
             match effect {
                 Effect::CloseUpstream => {
                     self.upstream = None;
+                    self.meter.cut();
                     self.take_back(|effect| matches!(effect, Effect::OpenUpstream(_)));
                 }
                 Effect::StopTool(call_id) => {

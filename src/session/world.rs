@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{env::Env, metrics::Metrics, provider::Provider, store::Store, tool::Tools};
+use crate::{env::Env, metrics::Metrics, provider::Provider, store::Store, tool::Tools, trace::Tracer};
 
 /// Everything a session needs of the world.
 #[derive(Clone)]
@@ -17,4 +17,6 @@ pub struct World {
     pub env: Env,
     /// What is counted of it.
     pub metrics: Arc<Metrics>,
+    /// Makes spans of its runs.
+    pub tracer: Tracer,
 }

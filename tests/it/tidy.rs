@@ -14,7 +14,7 @@ const FLOORS: [&[&str]; 11] = [
     &["crash", "digest", "id", "spec"],
     &["command", "env"],
     &["event"],
-    &["auth", "fetch", "frame", "metrics", "openai", "sse"],
+    &["auth", "fetch", "frame", "metrics", "openai", "sse", "trace"],
     &["log"],
     &["dialect", "provider", "store", "tool"],
     &["session"],
