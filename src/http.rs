@@ -168,7 +168,8 @@ async fn with_request_id(State(app): State<App>, request: Request, next: Next) -
     let since = Instant::now();
     // Of the URL only the path: a query may have what belongs to nobody else.
     let path = crate::spec::clip(request.uri().path(), LOGGED_PATH_MAX);
-    let span = tracing::info_span!("request", request_id, method = %request.method(), path, session_id = Empty);
+    // At the highest level, so that what is logged at any level has it.
+    let span = tracing::error_span!("request", request_id, method = %request.method(), path, session_id = Empty);
     let mut response = next.run(request).instrument(span.clone()).await;
     let (status, duration_ms) = (response.status().as_u16(), since.elapsed().as_millis() as u64);
     span.in_scope(|| match response.status().is_server_error() {

@@ -84,7 +84,8 @@ struct Serve {
     /// Address of the operator's own listener: /metrics, and /readyz also while the server drains [default: none].
     #[arg(long, env = "STEERAGE_ADMIN_LISTEN", value_name = "ADDRESS")]
     admin_listen: Option<std::net::SocketAddr>,
-    /// The key that opens the operator's listener; it must have one where it is not on loopback.
+    /// The key that opens the operator's listener; it must have one where it is not on loopback. Other processes may see
+    /// a command line: the variable and the file are for real keys.
     #[arg(long, env = "STEERAGE_ADMIN_KEY", hide_env_values = true, value_name = "KEY")]
     admin_key: Option<String>,
     /// How the log is written: text, or json, one object a line [default: text].
