@@ -99,7 +99,7 @@ async fn a_run_and_its_model_calls_are_spans_without_a_word_of_anybody() {
             spans.extend(resource.scope_spans.into_iter().flat_map(|scope| scope.spans));
         }
     }
-    assert_eq!(attribute(&services, "service.name"), Some(&Value::StringValue("harbour-master".into())), "{told}");
+    assert_eq!(attribute(&services, "service.name"), Some(&Value::StringValue("lighthouse".into())), "{told}");
     let of = |session: &str, name: &str| -> Vec<&Span> {
         let same = |span: &&Span| text(span, "gen_ai.conversation.id") == session && span.name.starts_with(name);
         let mut found: Vec<&Span> = spans.iter().filter(same).collect();
@@ -150,7 +150,7 @@ async fn tell(endpoint: &str) -> String {
     let mut server = Command::new(env!("CARGO_BIN_EXE_steerage"))
         .args(["serve", "--listen", "127.0.0.1:0", "--store", "memory"])
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-        .env("OTEL_SERVICE_NAME", "harbour-master")
+        .env("OTEL_SERVICE_NAME", "lighthouse")
         .env_remove("STEERAGE_CONFIG")
         .env_remove("STEERAGE_API_KEY")
         .kill_on_drop(true)
