@@ -18,11 +18,15 @@ use crate::{
     store::disk,
 };
 
+mod admin;
 mod connections;
 mod keys;
+mod logs;
 
+pub use admin::Admin;
 pub use connections::Connections;
 pub use keys::ApiKey;
+pub use logs::LogFormat;
 
 /// The configuration of a server.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -55,6 +59,10 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Bounds of connections.
     pub connections: Connections,
+    /// The operator's listener.
+    pub admin: Admin,
+    /// How logs are written: `text` or `json`.
+    pub log_format: LogFormat,
     /// What becomes of a run whose process is gone: `continue` or `fail`.
     pub on_crash: OnCrash,
     /// Seconds that running generations may go on after SIGTERM.
@@ -193,6 +201,8 @@ impl Default for Config {
             allowed_origins: Vec::new(),
             tls: None,
             connections: Connections::default(),
+            admin: Admin::default(),
+            log_format: LogFormat::default(),
             on_crash: OnCrash::default(),
             drain_grace_s: 20,
         }
@@ -297,6 +307,7 @@ impl Config {
         }
         self.origins()?;
         self.connections.check().map_err(ConfigError)?;
+        self.admin.check()?;
         let Limits {
             sessions_max,
             steps_max,

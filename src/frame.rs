@@ -4,7 +4,7 @@
 //! transport shares the same allocation, so a second reader costs a reference count (25 to 30 times less than encoding
 //! per reader).
 
-use std::io::Write as _;
+use std::{io::Write as _, time::Duration};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
@@ -17,12 +17,24 @@ use crate::{
 pub mod pack;
 
 /// One encoded event; cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Frame {
     bytes: Bytes,
     seq: Seq,
     json_start: u32,
+    /// When its event was made: the low bits of the wall clock, which go round in 49 days. 0 where that is not known. It
+    /// costs no memory: what is beside it is as large as two of them.
+    made_ms: u32,
 }
+
+/// Two are the same when their bytes are, whether one has been to a store or not.
+impl PartialEq for Frame {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Frame {}
 
 /// What follows the JSON in an SSE event.
 const SSE_END: usize = "\n\n".len();
@@ -73,6 +85,14 @@ impl Frame {
         &self.bytes[self.json_start as usize + head..self.bytes.len() - SSE_END]
     }
 
+    /// How long ago its event was made. `None` for one that comes from a store.
+    pub fn age(&self, now: Millis) -> Option<Duration> {
+        let ms = (now.0 as u32).wrapping_sub(self.made_ms);
+        // A clock that was set back makes nothing older.
+        let ms = if ms > u32::MAX / 2 { 0 } else { ms };
+        (self.made_ms != 0).then(|| Duration::from_millis(ms.into()))
+    }
+
     /// Bytes it holds.
     pub fn size(&self) -> usize {
         self.bytes.len()
@@ -110,7 +130,7 @@ impl Encoder {
         serde_json::to_writer(arena.writer(), event).expect("an event is plain JSON");
         // The event's own opening brace becomes the comma after the common fields.
         arena[body] = b',';
-        self.end(id.seq, json_start)
+        self.end(id.seq, json_start, at.0 as u32)
     }
 
     /// The frame at `id` whose [`Frame::body`] is `body`. `None` when that cannot be one.
@@ -120,7 +140,7 @@ impl Encoder {
         let json_start = self.head(id, kind);
         self.arena.put_u8(b',');
         self.arena.put_slice(body);
-        Some(self.end(id.seq, json_start))
+        Some(self.end(id.seq, json_start, 0))
     }
 
     /// Writes everything before the event's own fields; gives where the JSON begins.
@@ -143,9 +163,9 @@ impl Encoder {
         json_start
     }
 
-    fn end(&mut self, seq: Seq, json_start: u32) -> Frame {
+    fn end(&mut self, seq: Seq, json_start: u32, made_ms: u32) -> Frame {
         self.arena.put_slice(b"\n\n");
-        Frame { bytes: self.arena.split().freeze(), seq, json_start }
+        Frame { bytes: self.arena.split().freeze(), seq, json_start, made_ms }
     }
 }
 
@@ -215,6 +235,19 @@ mod tests {
         {
             assert_eq!(encoder.restore(id(1), no_body), None);
         }
+    }
+
+    #[test]
+    fn a_frame_knows_its_age_until_it_has_been_to_a_store() {
+        let mut encoder = Encoder::default();
+        let at = Millis(u64::from(u32::MAX) * 7 + 5);
+        let frame = encoder.encode(id(1), at, &Event::TextEnded { block: 1 });
+        let after = |ms| frame.age(Millis(at.0 + ms));
+        assert_eq!(after(0), Some(Duration::ZERO));
+        assert_eq!(after(1_500), Some(Duration::from_millis(1_500)));
+        assert_eq!(frame.age(Millis(at.0 - 3)), Some(Duration::ZERO), "the clock was set back");
+        assert_eq!(encoder.restore(id(1), frame.body()).unwrap().age(at), None);
+        assert_eq!(size_of::<Frame>(), size_of::<Bytes>() + 16, "it costs no memory");
     }
 
     #[test]

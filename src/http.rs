@@ -12,17 +12,21 @@ use axum::{
     routing::{delete, get, post},
 };
 use futures_util::{StreamExt as _, stream::BoxStream};
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument as _, field::Empty};
 
 use crate::{
     auth::{Caller, Failures, Fate, Keys, Tokens},
     command::Verb,
     env::Env,
     id::{SessionId, SessionKey},
+    metrics::{Present, StatusClass, Transport},
     registry::{NewSession, Registry, RegistryError},
     session::{Handle, SessionError},
 };
 
+pub mod admin;
 mod ai_sdk;
 mod auth;
 mod control;
@@ -94,6 +98,11 @@ impl App {
         }
     }
 
+    /// Counts a connection that follows a log, for as long as what is given is held.
+    fn reads(&self, transport: Transport) -> Present {
+        self.registry.metrics().doors.readers.enter(transport)
+    }
+
     /// The session, for commands and their receipts alone: nothing of it may be shown. One that the caller does not see is
     /// not looked for.
     async fn open_for_commands(&self, key: &SessionKey) -> Result<Handle, Problem> {
@@ -142,7 +151,7 @@ impl App {
         &self,
         work: impl Future<Output = Result<T, E>> + Send + 'static,
     ) -> Result<T, E> {
-        let done = self.tracker.spawn(work).await;
+        let done = self.tracker.spawn(work.in_current_span()).await;
         done.unwrap_or_else(|_| Err(Problem::new("internal", "the request could not be handled").into()))
     }
 }
@@ -162,6 +171,7 @@ pub fn router(app: App, hosts: Option<Hosts>) -> Router {
         origins: app.origins.clone(),
         failures: Failures::default(),
         env: app.env.clone(),
+        metrics: app.registry.metrics().clone(),
     });
     // About more than one session, or about none: what a token opens is not among them.
     let for_keys = Router::new()
@@ -213,14 +223,25 @@ async fn no_such_path(uri: Uri) -> Response {
 /// Name of a request, for logs and for whoever asks about it; OpenAI's SDKs show it beside every error.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Every response says which request it answers; the log does, where something went wrong.
+/// Bytes of a path that the log repeats: every door of ours fits, with a session's name in it.
+const LOGGED_PATH_MAX: usize = 256;
+
+/// Every response says which request it answers, and so does every line that is logged while it is made. One that a
+/// client sends is not taken over: it could name any other.
 async fn with_request_id(State(app): State<App>, request: Request, next: Next) -> Response {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let request_id = format!("req_{}", app.env.session_id().as_str().replace('-', ""));
-    let mut response = next.run(request).await;
-    if response.status().is_server_error() {
-        tracing::warn!(request_id, %method, path, status = response.status().as_u16(), "a request failed");
-    }
+    let since = Instant::now();
+    // Of the URL only the path: a query may have what belongs to nobody else.
+    let path = crate::spec::clip(request.uri().path(), LOGGED_PATH_MAX);
+    // At the highest level, so that what is logged at any level has it.
+    let span = tracing::error_span!("request", request_id, method = %request.method(), path, session_id = Empty);
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let (status, duration_ms) = (response.status().as_u16(), since.elapsed().as_millis() as u64);
+    span.in_scope(|| match response.status().is_server_error() {
+        true => tracing::warn!(status, duration_ms, "a request failed"),
+        false => tracing::debug!(status, duration_ms, "a request was answered"),
+    });
+    app.registry.metrics().doors.responses.of(StatusClass::of(status)).inc();
     let value = HeaderValue::from_str(&request_id).expect("an id is ASCII");
     response.headers_mut().insert(REQUEST_ID, value);
     response

@@ -19,8 +19,10 @@ pub mod event;
 pub mod auth;
 pub mod fetch;
 pub mod frame;
+pub mod metrics;
 pub mod openai;
 pub mod sse;
+pub mod trace;
 
 pub mod log;
 
@@ -43,6 +45,7 @@ pub mod http;
 pub mod config;
 
 pub mod server;
+pub mod telemetry;
 
 pub use config::Config;
 pub use server::Server;

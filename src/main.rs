@@ -5,11 +5,12 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand};
 use steerage::{
     Config, Server, auth,
-    config::{self, ConfigError, DiskDurability},
+    config::{self, ConfigError, DiskDurability, LogFormat},
     env::Env,
     server::{Drained, TOKEN_SECRET_VARIABLE, socket::Sockets},
+    telemetry,
 };
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{filter::Targets, util::SubscriberInitExt as _};
 
 mod chat;
 mod operate;
@@ -83,6 +84,16 @@ struct Serve {
     /// Listen on other addresses than loopback although there are no keys.
     #[arg(long)]
     allow_anonymous: bool,
+    /// Address of the operator's own listener: /metrics, and /readyz also while the server drains [default: none].
+    #[arg(long, env = "STEERAGE_ADMIN_LISTEN", value_name = "ADDRESS")]
+    admin_listen: Option<std::net::SocketAddr>,
+    /// The key that opens the operator's listener; it must have one where it is not on loopback. Other processes may see
+    /// a command line: the variable and the file are for real keys.
+    #[arg(long, env = "STEERAGE_ADMIN_KEY", hide_env_values = true, value_name = "KEY")]
+    admin_key: Option<String>,
+    /// How the log is written: text, or json, one object a line [default: text].
+    #[arg(long, env = "STEERAGE_LOG_FORMAT", value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
 }
 
 impl Serve {
@@ -109,6 +120,15 @@ impl Serve {
             config.add_key(key)?;
         }
         config.allow_anonymous |= self.allow_anonymous;
+        if self.admin_listen.is_some() {
+            config.admin.listen = self.admin_listen;
+        }
+        if let Some(key) = &self.admin_key {
+            config.set_admin_key(key)?;
+        }
+        if let Some(log_format) = self.log_format {
+            config.log_format = log_format;
+        }
         config.check()?;
         Ok(config)
     }
@@ -158,9 +178,16 @@ fn check(options: Serve) -> Result<ExitCode, String> {
 }
 
 async fn serve(options: Serve) -> Result<ExitCode, String> {
-    init_logs();
     let config = options.config().map_err(|error| error.to_string())?;
+    init_logs(config.log_format);
     let server = Server::new(config.clone()).map_err(|error| error.to_string())?;
+    #[cfg(feature = "otel")]
+    let spans = telemetry::otlp::Spans::from_env()?;
+    #[cfg(feature = "otel")]
+    let server = match &spans {
+        Some(spans) => server.tracer(spans.tracer()),
+        None => server,
+    };
     let listener = tokio::net::TcpListener::bind(config.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
@@ -177,7 +204,12 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
     // Whoever started us may have closed our output: no reason not to serve, and `println` would panic.
     let _nobody_reads = std::io::stdout().write_all(greeting.as_bytes());
     let listener = Sockets::new(listener, config.connections);
-    match server.serve(listener, stop_signal()).await {
+    let served = server.serve(listener, stop_signal()).await;
+    #[cfg(feature = "otel")]
+    if let Some(spans) = spans {
+        spans.shut_down().await;
+    }
+    match served {
         Ok(Drained::Whole) => {
             tracing::info!("stopped, every generation had ended");
             Ok(ExitCode::SUCCESS)
@@ -206,10 +238,9 @@ async fn stop_signal() {
 }
 
 /// Logs to standard error; `STEERAGE_LOG` is a list such as `steerage=debug,info`.
-fn init_logs() {
+fn init_logs(format: LogFormat) {
     let targets = std::env::var("STEERAGE_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
     let targets = targets.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
-    tracing_subscriber::registry().with(targets).with(lines).init();
+    telemetry::logs(format, targets, colours, std::io::stderr).init();
 }

@@ -19,9 +19,10 @@ use crate::{
     env::{Env, Millis},
     event::{Durability, Event, Record},
     id::{EventId, Seq, SessionId, SessionKey, Tenant},
+    metrics::Metrics,
     provider::{Model, ProviderError, Providers},
     session::{
-        Handle,
+        Handle, Watch,
         fold::Fold,
         read_only::ReadOnly,
         state::{Limits, OnCrash, Stamped, Upstream},
@@ -31,6 +32,7 @@ use crate::{
     spec::{Executor, OnDisconnect, Params, SessionSpec, ToolSpec, clip},
     store::{Store, StoreError, Stored},
     tool::Tools,
+    trace::Tracer,
 };
 
 mod keep;
@@ -149,10 +151,13 @@ pub struct Registry {
     env: Env,
     tracker: TaskTracker,
     stopping: CancellationToken,
+    metrics: Arc<Metrics>,
+    tracer: Tracer,
 }
 
 impl Registry {
     /// An empty registry. Session tasks are spawned on `tracker`; `stopping` refuses new sessions.
+    #[expect(clippy::too_many_arguments, reason = "each is something else, and there is one caller")]
     pub fn new(
         config: Config,
         store: Arc<dyn Store>,
@@ -161,8 +166,12 @@ impl Registry {
         env: Env,
         tracker: TaskTracker,
         stopping: CancellationToken,
+        tracer: Tracer,
     ) -> Arc<Self> {
+        let metrics = Metrics::new(providers.keys().map(String::as_str));
         Arc::new(Self {
+            metrics,
+            tracer,
             live: Mutex::default(),
             opening: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             models: Mutex::default(),
@@ -253,7 +262,8 @@ impl Registry {
         }
         let Some(fold) = self.fold(&stored).await? else { return Err(RegistryError::NotFound) };
         if let Some(reason) = self.store.failure() {
-            let (reading, handle) = ReadOnly::new(key.clone(), fold, StoreError::Failed(reason), self.store.clone());
+            let (reason, watch) = (StoreError::Failed(reason), Watch::new(self.metrics.clone(), self.env.clone()));
+            let (reading, handle) = ReadOnly::new(key.clone(), fold, reason, self.store.clone(), watch);
             self.spawn(reading.run(), handle.clone());
             return Ok(handle);
         }
@@ -307,7 +317,7 @@ impl Registry {
             // A broken invariant ends this session's writer and nothing else: the next one who asks opens the session
             // from its store, where the run goes on.
             if AssertUnwindSafe(running).catch_unwind().await.is_err() {
-                tracing::error!(session = %key, "the session's task broke");
+                tracing::error!(session_id = %key.session, tenant = %key.tenant, "the session's task broke");
             }
             let mut live = registry.live();
             if live.get(&key).is_some_and(Handle::has_ended) {
@@ -325,7 +335,8 @@ impl Registry {
         let (demo, prefill) = (provider.is_demo(), provider.prefill(model));
         let upstream = Upstream { provider: name.into(), model: model.into(), demo, prefill };
         let (store, tools) = (self.store.clone(), self.tools.clone());
-        (upstream, World { store, provider, tools, env: self.env.clone() })
+        let (env, metrics, tracer) = (self.env.clone(), self.metrics.clone(), self.tracer.clone());
+        (upstream, World { store, provider, tools, env, metrics, tracer })
     }
 
     /// The full name of a model: as it is when it begins with a provider's name, else looked up in every list.
@@ -447,6 +458,11 @@ impl Registry {
     /// Why nothing more is stored, if the store has failed.
     pub fn store_failure(&self) -> Option<String> {
         self.store.failure()
+    }
+
+    /// What is counted here.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// Sessions alive.

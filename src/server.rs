@@ -20,8 +20,10 @@ use crate::{
     registry::Registry,
     store::{Store, disk::DiskStore, memory::MemoryStore},
     tool::{Tool, Tools, builtin},
+    trace::Tracer,
 };
 
+mod admin;
 pub mod connection;
 mod edge;
 #[cfg(not(feature = "tls"))]
@@ -54,6 +56,7 @@ pub struct Server {
     tls: Option<Tls>,
     /// What tokens are signed with, if the operator has said it.
     token_secret: Option<Secret>,
+    tracer: Tracer,
 }
 
 /// Name of the variable that holds what tokens are signed with. Servers that share their sessions share it.
@@ -96,7 +99,16 @@ impl Server {
             return Err(ConfigError(format!("{TOKEN_SECRET_VARIABLE} is at least {SECRET_BYTES_MIN} bytes")));
         }
         let token_secret = token_secret.map(Secret::new);
-        Ok(Self { config, env: Env::system(), store: None, providers, tools: builtin::tools(), tls, token_secret })
+        Ok(Self {
+            config,
+            env: Env::system(),
+            store: None,
+            providers,
+            tools: builtin::tools(),
+            tls,
+            token_secret,
+            tracer: Tracer::default(),
+        })
     }
 
     /// Adds a provider of your own; its models appear as `NAME/MODEL`.
@@ -117,6 +129,13 @@ impl Server {
     #[must_use]
     pub fn store(mut self, store: impl Store) -> Self {
         self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// Makes spans of runs and model calls with `tracer`.
+    #[must_use]
+    pub fn tracer(mut self, tracer: Tracer) -> Self {
+        self.tracer = tracer;
         self
     }
 
@@ -150,6 +169,9 @@ impl Server {
                 (Arc::new(store) as _, Tokens::in_folder(&folder, secret, self.env.clone()).map_err(wrong)?)
             }
         };
+        let admin_keys = self.config.admin.keys()?;
+        // A page that a user visits must not read an operator's doors through a name of its own.
+        let admin_hosts = admin_keys.is_empty().then(|| Hosts::new(&self.config.allowed_hosts));
         let (tracker, stopping) = (TaskTracker::new(), CancellationToken::new());
         let registry = Registry::new(
             self.config.registry(),
@@ -159,6 +181,7 @@ impl Server {
             self.env.clone(),
             tracker.clone(),
             stopping.clone(),
+            self.tracer,
         );
         tracker.spawn(registry.clone().keep());
         let app = App {
@@ -172,13 +195,15 @@ impl Server {
             caller: Caller::default(),
         };
         let grace = self.config.drain_grace();
-        Ok(Running { router: http::router(app, hosts), registry, stopping, tracker, grace })
+        let admin = http::admin::router(app.clone(), admin_keys, admin_hosts);
+        Ok(Running { router: http::router(app, hosts), admin, registry, stopping, tracker, grace })
     }
 
     /// Serves on `listener` until `stop` is ready, then drains. TCP is best wrapped in [`socket::Sockets`]. With a
-    /// certificate of its own, SIGHUP makes it read the files again.
+    /// certificate of its own, SIGHUP makes it read the files again. The operator's doors are on the address that the
+    /// configuration names, if it names one, until the drain is over.
     pub async fn serve<L>(
-        mut self,
+        self,
         listener: L,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<Drained>
@@ -186,15 +211,37 @@ impl Server {
         L: Listener,
         L::Addr: 'static,
     {
+        let admin = admin::listen(&self.config.admin).await?;
+        self.serve_with_admin(listener, admin, stop).await
+    }
+
+    /// The same with a listener for the operator's doors that is there already, or none.
+    pub async fn serve_with_admin<L, A>(
+        mut self,
+        listener: L,
+        admin: Option<A>,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<Drained>
+    where
+        L: Listener,
+        L::Addr: 'static,
+        A: Listener,
+        A::Addr: 'static,
+    {
         let (bounds, tls) = (self.config.connections, self.tls.take());
         let hosts = self.config.hosts_checked().then(|| Hosts::new(&self.config.allowed_hosts));
         let running = self.start_for(hosts).map_err(std::io::Error::other)?;
-        let edge = Edge::new(bounds, tls, running.router.clone(), running.stopping.clone(), running.tracker.clone());
-        let (drained, (), ()) = tokio::join!(
+        let (router, connections) = (running.router.clone(), running.registry.metrics().connections.clone());
+        let edge = Edge::new(bounds, tls, router, running.stopping.clone(), running.tracker.clone(), connections);
+        let over = CancellationToken::new();
+        let (drained, (), (), ()) = tokio::join!(
             async {
                 stop.await;
-                running.stop().await
+                let drained = running.stop().await;
+                over.cancel();
+                drained
             },
+            admin::serve(admin, running.admin.clone(), &over),
             edge.accept(listener),
             edge.reload_certificates(),
         );
@@ -208,6 +255,8 @@ pub struct Running {
     /// Every route, for a listener or for a place in another axum application. An application that serves it itself
     /// wraps its listener in [`connection::Connections`], so that a command counts although its client leaves right after it.
     pub router: Router,
+    /// The operator's doors: `/metrics`, `/readyz`, `/healthz`. For a listener that strangers do not reach.
+    pub admin: Router,
     registry: Arc<Registry>,
     stopping: CancellationToken,
     tracker: TaskTracker,

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::{
     auth::ANONYMOUS,
     command::{Command, Verb, Verbs},
+    env::Millis,
     frame::Frame,
     id::{EventId, Seq, SessionKey},
     log::{CursorLost, Read, SessionLog},
@@ -29,14 +30,17 @@ pub mod fold;
 mod history;
 mod inputs;
 mod limits;
+mod meter;
 pub mod read_only;
 mod recovery;
 mod seam;
 pub mod state;
 pub mod task;
 pub mod view;
+mod world;
 
 use fold::NewestRun;
+pub(crate) use meter::Watch;
 use state::Reply;
 
 /// Requests that wait for the task; more answer `busy`.
@@ -94,6 +98,7 @@ pub(crate) struct Shared {
     pub(crate) log: SessionLog,
     pub(crate) readers: AtomicUsize,
     pub(crate) readers_changed: Notify,
+    watch: Watch,
     /// Why the log ended before the session did.
     failure: OnceLock<StoreError>,
     /// How often in a row the registry found it idle.
@@ -101,9 +106,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(key: SessionKey, log: SessionLog) -> Self {
+    pub(crate) fn new(key: SessionKey, log: SessionLog, watch: Watch) -> Self {
         let (readers, readers_changed) = (AtomicUsize::new(0), Notify::new());
-        Self { key, log, readers, readers_changed, failure: OnceLock::new(), idle: AtomicUsize::new(0) }
+        Self { key, log, readers, readers_changed, watch, failure: OnceLock::new(), idle: AtomicUsize::new(0) }
     }
 
     /// Ends the log for this reason; the first one stays.
@@ -165,7 +170,12 @@ impl Handle {
         match self.failure() {
             Some(error) => Err(SessionError::Store(error.clone())),
             None => {
-                self.offer(lane, Request::Command { command, by, reply })?;
+                let kind = command.kind();
+                self.offer(lane, Request::Command { command, by, reply }).inspect_err(|error| {
+                    if *error == SessionError::Busy {
+                        self.shared.watch.busy(kind);
+                    }
+                })?;
                 answer.await.map_err(|_| self.ended())
             }
         }
@@ -269,7 +279,8 @@ impl Handle {
     pub fn reader(&self, after: Seq) -> Reader {
         self.shared.readers.fetch_add(1, Ordering::Relaxed);
         self.shared.readers_changed.notify_one();
-        Reader { shared: self.shared.clone(), store: self.store.clone(), cursor: after }
+        let since = self.shared.watch.now();
+        Reader { shared: self.shared.clone(), store: self.store.clone(), cursor: after, since }
     }
 }
 
@@ -278,6 +289,8 @@ pub struct Reader {
     shared: Arc<Shared>,
     store: Arc<dyn Store>,
     cursor: Seq,
+    /// When it came.
+    since: Millis,
 }
 
 impl Reader {
@@ -289,6 +302,7 @@ impl Reader {
             Read::Older => self.stored(bytes_max).await?,
             Read::Closed => return Ok(None),
         };
+        self.shared.watch.delivers(&frames, self.since);
         Ok(self.hand_out(frames))
     }
 

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     auth::{Caller, Failures, Keys, TOKEN_PREFIX, Tokens, Worth},
     env::Env,
+    metrics::{AuthFailure, Metrics},
 };
 
 /// The subprotocol that a socket is answered with; the one that carries a key is never repeated.
@@ -37,6 +38,7 @@ pub(super) struct Guard {
     pub(super) origins: Origins,
     pub(super) failures: Failures,
     pub(super) env: Env,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// Lets a request pass with its caller, or refuses it.
@@ -57,7 +59,10 @@ pub(super) async fn guard(State(guard): State<Arc<Guard>>, mut request: Request,
             }
             response
         }
-        Err(problem) => refuse(request.uri().path(), problem),
+        Err(problem) => {
+            guard.metrics.doors.auth_failures.of(AuthFailure::of_code(problem.code)).inc();
+            refuse(request.uri().path(), problem)
+        }
     }
 }
 

@@ -27,6 +27,7 @@ use crate::{
     frame::Frame,
     id::{EventId, Seq},
     log::CursorLost,
+    metrics::Transport,
     session::{Handle, Reader, SessionError, SnapshotJson},
     store::StoreError,
 };
@@ -195,7 +196,9 @@ pub(super) fn stream(app: &App, handle: Handle, start: Start, until: Until) -> R
     // A token of its own: thousands of readers on one would share one lock.
     let stopping = app.stopping.child_token();
     let mut fate = app.fate();
+    let present = app.reads(Transport::Sse);
     let body = async_stream::stream! {
+        let _present = present;
         yield Ok::<Bytes, std::convert::Infallible>(native::opening(retry_ms));
         let Ok(begun) = begin(&handle, start).await else { return };
         for (notice, id) in begun.notices() {
@@ -217,7 +220,10 @@ pub(super) fn stream(app: &App, handle: Handle, start: Start, until: Until) -> R
             match reader.ready(WRITE_BYTES_MAX).await {
                 Ok(Some(frames)) if !frames.is_empty() => yield Ok(native::join(&frames)),
                 Err(error) => {
-                    tracing::error!(session = %handle.key(), %error, "a reader could not go on");
+                    tracing::error!(
+                        session_id = %handle.key().session, tenant = %handle.key().tenant, %error,
+                        "a reader could not go on"
+                    );
                     return;
                 }
                 _ => return,
@@ -250,7 +256,10 @@ pub(super) fn stream(app: &App, handle: Handle, start: Start, until: Until) -> R
                         return;
                     }
                     Err(error) => {
-                        tracing::error!(session = %handle.key(), %error, "a reader could not go on");
+                        tracing::error!(
+                            session_id = %handle.key().session, tenant = %handle.key().tenant, %error,
+                            "a reader could not go on"
+                        );
                         return;
                     }
                 },
@@ -287,6 +296,7 @@ async fn page(app: &App, handle: Handle, start: Start, query: &EventsQuery) -> R
     let reader = &mut begun.reader;
     let mut frames = reader.ready(PAGE_BYTES_MAX).await?.unwrap_or_default();
     if frames.is_empty() && begun.snapshot.is_none() && wait_s > 0 {
+        let _present = app.reads(Transport::LongPoll);
         // The end of the log, of the patience and of the token look alike to a client: an empty page.
         frames = tokio::select! {
             biased;

@@ -15,12 +15,18 @@ pub(super) async fn healthz() -> Response {
 
 /// `GET /readyz`: new sessions are taken.
 pub(super) async fn readyz(app: App) -> Response {
-    let (status, word) = match (app.stopping.is_cancelled(), app.registry.store_failure()) {
+    let (status, word) = readiness(&app);
+    (status, axum::Json(json!({"status": word}))).into_response()
+}
+
+/// Whether new sessions are taken, and the word for it. How many there are is the operator's business: the public
+/// listener tells it to nobody.
+pub(super) fn readiness(app: &App) -> (StatusCode, &'static str) {
+    match (app.stopping.is_cancelled(), app.registry.store_failure()) {
         (false, None) => (StatusCode::OK, "ready"),
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
         (false, Some(_)) => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
-    };
-    (status, axum::Json(json!({"status": word, "sessions": app.registry.live_sessions()}))).into_response()
+    }
 }
 
 /// `GET /openapi.json`: `openapi/openapi.yaml` as JSON; a test keeps the two the same.

@@ -32,6 +32,7 @@ use crate::{
     dialect::native::{self, Notice},
     frame::Frame,
     id::{EventId, SessionId},
+    metrics::Transport,
     session::Handle,
 };
 
@@ -145,7 +146,10 @@ fn follow(index: usize, handle: Handle, start: Start, after_ms: u64) -> BoxStrea
                 }
                 end => {
                     if let Err(error) = end {
-                        tracing::error!(session = %handle.key(), %error, "a reader could not go on");
+                        tracing::error!(
+                            session_id = %handle.key().session, tenant = %handle.key().tenant, %error,
+                            "a reader could not go on"
+                        );
                     }
                     if let Some(notice) = ending(&handle, after_ms) {
                         yield (index, Part::Notice { json: notice.json(), kind: notice.kind(), moves_to: None });
@@ -168,7 +172,9 @@ fn body(
     let after_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
     let stopping = app.stopping.child_token();
     let mut fate = app.fate();
+    let present = app.reads(Transport::SseMultiplex);
     async_stream::stream! {
+        let _present = present;
         yield Ok(native::opening(retry_ms));
         let mut stopped = pin!(stopping.cancelled());
         let mut heartbeat = pin!(sleep(HEARTBEAT_EVERY));

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     dialect::Chunks,
     frame::Frame,
+    metrics::Transport,
     session::{Handle, Reader},
     store::StoreError,
 };
@@ -34,6 +35,8 @@ pub(super) enum Piece {
 
 /// A dialect's fold, as the loop drives it.
 pub(super) trait Teller: Send + 'static {
+    /// As what its readers are counted.
+    const TRANSPORT: Transport;
     /// Takes the next frame in.
     fn push(&mut self, frame: &Frame, chunks: &mut Chunks) -> serde_json::Result<()>;
     /// Whether it is told to its end; `at_tail` when the log has no more at this moment.
@@ -58,7 +61,9 @@ impl<T: Teller> Telling<T> {
         let stopping = app.stopping.child_token();
         let token_over = app.token_over();
         let Self { handle, mut reader, mut teller, mut chunks } = self;
+        let present = app.reads(T::TRANSPORT);
         stream! {
+            let _present = present;
             yield Piece::Opening;
             let mut stopped = pin!(stopping.cancelled());
             let mut token_over = pin!(token_over);
@@ -131,7 +136,10 @@ fn take(
     chunks: &mut Chunks,
 ) -> bool {
     let gone_wrong = |error: &dyn std::fmt::Display| {
-        tracing::error!(session = %handle.key(), %error, "a reader could not go on");
+        tracing::error!(
+            session_id = %handle.key().session, tenant = %handle.key().tenant, %error,
+            "a reader could not go on"
+        );
     };
     match frames {
         Ok(Some(frames)) => frames.iter().all(|frame| match teller.push(frame, chunks) {

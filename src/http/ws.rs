@@ -38,6 +38,7 @@ use crate::{
     command::{COMMAND_BYTES_MAX, Command},
     dialect::native::Notice,
     frame::Frame,
+    metrics::Transport,
     session::Handle,
 };
 
@@ -118,6 +119,7 @@ pub(super) async fn upgraded(
 pub(super) type Sink = SplitSink<WebSocket, Message>;
 
 async fn serve(app: App, handle: Handle, start: Start, socket: WebSocket) {
+    let _present = app.reads(Transport::Websocket);
     let (mut sink, stream) = socket.split();
     let (answers, answered) = mpsc::channel(COMMANDS_WAITING_MAX);
     let reading = read(handle.clone(), stream, answers);
@@ -291,7 +293,10 @@ async fn write(app: &App, handle: Handle, start: Start, sink: &mut Sink, mut ans
                     return Some((close::TRY_AGAIN_LATER, "come back"));
                 }
                 Err(error) => {
-                    tracing::error!(session = %handle.key(), %error, "a reader could not go on");
+                    tracing::error!(
+                        session_id = %handle.key().session, tenant = %handle.key().tenant, %error,
+                        "a reader could not go on"
+                    );
                     return Some((close::SERVICE_RESTART, "come back"));
                 }
             },

@@ -73,7 +73,10 @@ impl Registry {
             let opened = futures_util::future::join_all(some.iter().map(|key| self.open(key))).await;
             for (key, opened) in some.iter().zip(opened) {
                 if let Err(error) = opened {
-                    tracing::error!(session = %key, %error, "a session that is due cannot be opened");
+                    tracing::error!(
+                        session_id = %key.session, tenant = %key.tenant, %error,
+                        "a session that is due cannot be opened"
+                    );
                     hopeless.insert(key.clone());
                 }
             }

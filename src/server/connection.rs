@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::places::Place;
-use crate::config;
+use crate::{config, metrics::Present};
 
 /// Bytes up to which parts are joined: several tokens, and small enough for the stack.
 const JOINED_MAX_BYTES: usize = 1024;
@@ -61,7 +61,15 @@ pub struct Connection<T> {
     /// Runs while the peer takes nothing of what waits for it.
     stalled: Option<Pin<Box<Sleep>>>,
     /// Held for as long as the connection is there, whoever has it: an upgraded one leaves hyper.
-    _place: Option<Place>,
+    held: Option<Held>,
+}
+
+/// What a connection takes up.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) _place: Place,
+    /// As what it is counted.
+    pub(super) present: Present,
 }
 
 /// What a peer speaks.
@@ -72,8 +80,15 @@ pub(super) enum Protocol {
 }
 
 impl<T> Connection<T> {
-    pub(super) fn new(io: T, stall_timeout: Duration, place: Option<Place>) -> Self {
-        Self { io, end_seen: false, read_ahead: Bytes::new(), stall_timeout, stalled: None, _place: place }
+    pub(super) fn new(io: T, stall_timeout: Duration, held: Option<Held>) -> Self {
+        Self { io, end_seen: false, read_ahead: Bytes::new(), stall_timeout, stalled: None, held }
+    }
+
+    /// It is known now what it speaks.
+    pub(super) fn counts_as(&mut self, present: Present) {
+        if let Some(held) = &mut self.held {
+            held.present = present;
+        }
     }
 
     /// What a write came to. Each bit that the peer takes gives it the whole time again.

@@ -26,11 +26,14 @@ use tower::Service as _;
 
 use super::{
     Tls,
-    connection::{Connection, Protocol},
+    connection::{Connection, Held, Protocol},
     places::{Full, Place, Places},
     streams::Streams,
 };
-use crate::config;
+use crate::{
+    config,
+    metrics::{ConnectionState, Connections, Refused},
+};
 
 /// Header fields of a request, and bytes of all of them. Cookies and tokens fit; floods do not.
 const HEADERS_MAX: usize = 64;
@@ -65,6 +68,7 @@ pub(super) struct Edge {
     /// Cancelled when what is still there is dropped.
     cut: CancellationToken,
     tracker: TaskTracker,
+    metrics: Arc<Connections>,
 }
 
 impl Edge {
@@ -74,9 +78,10 @@ impl Edge {
         router: Router,
         stopping: CancellationToken,
         tracker: TaskTracker,
+        metrics: Arc<Connections>,
     ) -> Arc<Self> {
         let (places, cut) = (Places::new(&bounds), CancellationToken::new());
-        Arc::new(Self { bounds, tls, places, router, stopping, cut, tracker })
+        Arc::new(Self { bounds, tls, places, router, stopping, cut, tracker, metrics })
     }
 
     /// Takes connections in until the server stops.
@@ -95,10 +100,12 @@ impl Edge {
             let place = match self.places.take(peer.map(|peer| peer.ip())) {
                 Ok(place) => place,
                 Err(Full::Server) => {
+                    self.metrics.refused.of(Refused::Server).inc();
                     tracing::debug!("refused a connection: connections.max are there");
                     continue;
                 }
                 Err(Full::Address) => {
+                    self.metrics.refused.of(Refused::Address).inc();
                     tracing::debug!(
                         ?peer,
                         "refused a connection: connections.per_address_max of its address are there"
@@ -106,6 +113,7 @@ impl Edge {
                     continue;
                 }
             };
+            self.metrics.accepted.inc();
             self.tracker.spawn(self.clone().serve(io, place, peer));
         }
     }
@@ -136,9 +144,10 @@ impl Edge {
     {
         // Tokens of its own: thousands of connections on one would share one lock.
         let (stopping, cut) = (self.stopping.child_token(), self.cut.child_token());
-        let Some(tls) = &self.tls else { return self.speak(io, place, peer, &stopping, &cut).await };
+        let held = Held { _place: place, present: self.metrics.open.enter(ConnectionState::Opening) };
+        let Some(tls) = &self.tls else { return self.speak(io, held, peer, &stopping, &cut).await };
         match stopping.run_until_cancelled(tls.accept(io)).await {
-            Some(Ok(io)) => self.speak(io, place, peer, &stopping, &cut).await,
+            Some(Ok(io)) => self.speak(io, held, peer, &stopping, &cut).await,
             Some(Err(error)) => tracing::debug!(?peer, %error, "no TLS handshake"),
             None => {}
         }
@@ -148,22 +157,28 @@ impl Edge {
     async fn speak<T>(
         &self,
         io: T,
-        place: Place,
+        held: Held,
         peer: Option<SocketAddr>,
         stopping: &CancellationToken,
         cut: &CancellationToken,
     ) where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let mut io = Connection::new(io, self.bounds.stall_timeout(), Some(place));
+        let mut io = Connection::new(io, self.bounds.stall_timeout(), Some(held));
         let protocol = tokio::select! {
             protocol = timeout(self.bounds.first_byte_timeout(), io.protocol()) => protocol,
             () = stopping.cancelled() => return,
         };
         let served = async {
             match protocol {
-                Ok(Ok(Some(Protocol::Http1))) => self.http1(io, peer, stopping).await,
-                Ok(Ok(Some(Protocol::Http2))) => self.http2(io, peer, stopping).await,
+                Ok(Ok(Some(Protocol::Http1))) => {
+                    io.counts_as(self.metrics.open.enter(ConnectionState::Http1));
+                    self.http1(io, peer, stopping).await
+                }
+                Ok(Ok(Some(Protocol::Http2))) => {
+                    io.counts_as(self.metrics.open.enter(ConnectionState::Http2));
+                    self.http2(io, peer, stopping).await
+                }
                 // Silent, or gone.
                 Err(_) | Ok(Err(_) | Ok(None)) => Ok(()),
             }

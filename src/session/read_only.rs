@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{CANCEL_LANE_REQUESTS, Handle, MAILBOX_REQUESTS, Request, Shared, SnapshotJson, fold::Fold};
+use super::{CANCEL_LANE_REQUESTS, Handle, MAILBOX_REQUESTS, Request, Shared, SnapshotJson, Watch, fold::Fold};
 use crate::{
     id::SessionKey,
     log::SessionLog,
@@ -19,8 +19,14 @@ pub struct ReadOnly {
 
 impl ReadOnly {
     /// A session as its log tells it. Readers get what is stored, then the reason why there is no more.
-    pub fn new(key: SessionKey, fold: Fold, reason: StoreError, store: Arc<dyn Store>) -> (Self, Handle) {
-        let shared = Arc::new(Shared::new(key, SessionLog::new(fold.terms.clone(), fold.tail)));
+    pub(crate) fn new(
+        key: SessionKey,
+        fold: Fold,
+        reason: StoreError,
+        store: Arc<dyn Store>,
+        watch: Watch,
+    ) -> (Self, Handle) {
+        let shared = Arc::new(Shared::new(key, SessionLog::new(fold.terms.clone(), fold.tail), watch));
         shared.fail(reason);
         let (mailbox, requests) = mpsc::channel(MAILBOX_REQUESTS);
         // Nothing runs, so there is nothing to cancel.

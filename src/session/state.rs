@@ -485,6 +485,11 @@ impl State {
         self.start_step(now, out);
     }
 
+    /// Where the answers come from.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
     /// Whether a model call is open: what the world must agree with.
     pub fn upstream_open(&self) -> bool {
         self.answer.is_some()

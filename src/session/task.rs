@@ -20,42 +20,32 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
+pub use super::world::World;
 use super::{
     CANCEL_LANE_REQUESTS, Handle, MAILBOX_REQUESTS, Request, Shared, SnapshotJson,
     fold::{Fold, NewestRun},
+    meter::{Meter, Watch},
     state::{Effect, Input, Limits, Out, Reply, Stamped, State, Ticket, Upstream},
     view::SessionState,
 };
 use crate::{
     command::{CommandKind, InputMessage},
     crash,
-    env::{Env, Millis},
+    env::Millis,
     event::{Event, FailureCode},
     frame::Encoder,
     id::{CallId, Seq, SessionKey},
     log::SessionLog,
-    provider::{Delta, Deltas, Provider, ProviderError},
-    store::{Append, Note, Store, StoreError, Term},
-    tool::{ToolCall, Tools},
+    provider::{Delta, Deltas, ProviderError},
+    store::{Append, Note, StoreError, Term},
+    tool::ToolCall,
+    trace::Spans,
 };
 
 /// Deltas that are taken at a time when more are ready: bounds how long a command waits behind a fast upstream.
 const DELTAS_AT_A_TIME: usize = 256;
 /// Events that may wait for the append in flight; beyond it the upstream is not read, so the model feels the store.
 const EVENTS_WAITING_MAX: usize = 1024;
-
-/// Everything a session needs of the world.
-#[derive(Clone)]
-pub struct World {
-    /// Where its log lives.
-    pub store: Arc<dyn Store>,
-    /// Who answers.
-    pub provider: Arc<dyn Provider>,
-    /// What the server can run.
-    pub tools: Arc<Tools>,
-    /// Clock and names.
-    pub env: Env,
-}
 
 /// One writer of one session.
 pub struct Task {
@@ -78,10 +68,11 @@ pub struct Task {
     tools: Vec<(CallId, BoxFuture<'static, Result<serde_json::Value, String>>)>,
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Millis>,
-    tickets: HashMap<Ticket, oneshot::Sender<Reply>>,
+    tickets: HashMap<Ticket, (CommandKind, oneshot::Sender<Reply>)>,
     last_ticket: u64,
     deleted: Option<oneshot::Sender<()>>,
     over: bool,
+    meter: Meter,
 }
 
 /// Something that waits for the events before it.
@@ -163,7 +154,11 @@ impl Task {
         term: Term,
         world: World,
     ) -> (Self, Handle) {
-        let shared = Arc::new(Shared::new(key, log));
+        let watch = Watch::new(world.metrics.clone(), world.env.clone());
+        let Upstream { provider, model, .. } = state.upstream();
+        let spans = Spans::new(&world.tracer, &key, provider, model);
+        let meter = Meter::new(world.metrics.clone(), provider, spans);
+        let shared = Arc::new(Shared::new(key, log, watch));
         let (mailbox, requests) = mpsc::channel(MAILBOX_REQUESTS);
         let (cancel_lane, cancels) = mpsc::channel(CANCEL_LANE_REQUESTS);
         let handle = Handle::new(shared.clone(), world.store.clone(), mailbox, cancel_lane);
@@ -188,6 +183,7 @@ impl Task {
             last_ticket: 0,
             deleted: None,
             over: false,
+            meter,
         };
         task.take_effects();
         (task, handle)
@@ -203,7 +199,7 @@ impl Task {
                 Woken::Appended(Err(error)) => {
                     // Another writer has the session, or the store takes no more: this term is over, nothing that was
                     // not stored is shown, and nobody is told that it was.
-                    tracing::error!(session = %self.shared.key, %error, "append failed, the session is closed");
+                    tracing::error!(session_id = %self.shared.key.session, %error, "append failed, the session is closed");
                     self.shared.fail(error);
                     break;
                 }
@@ -257,6 +253,7 @@ impl Task {
             match effect {
                 Effect::CloseUpstream => {
                     self.upstream = None;
+                    self.meter.cut();
                     self.take_back(|effect| matches!(effect, Effect::OpenUpstream(_)));
                 }
                 Effect::StopTool(call_id) => {
@@ -286,6 +283,7 @@ impl Task {
         let (mut only_deltas, mut binding) = (true, false);
         let mut frames = Vec::with_capacity(events.len());
         for Stamped { id, at, event } in &events {
+            self.meter.saw(event);
             only_deltas &= event.is_delta();
             binding |= event.is_binding();
             if matches!(event, Event::RunCancelled { .. }) {
@@ -307,6 +305,7 @@ impl Task {
             None => futures_util::future::ready(Ok(())).boxed(),
             Some(last) => {
                 let expected = std::mem::replace(&mut self.written, last.seq());
+                self.meter.handed_over(frames.len());
                 let note = if only_deltas { None } else { self.note() };
                 let (key, term, frames) = (self.shared.key.clone(), self.term, frames.clone());
                 self.world.store.append(Append { key, term, expected, frames, note, binding, rests: resting })
@@ -319,6 +318,7 @@ impl Task {
     fn note(&mut self) -> Option<Note> {
         let fold = &self.state.fold;
         let says = Some((fold.state(), fold.due()));
+        self.meter.is(fold.state());
         if std::mem::replace(&mut self.noted, says) == says {
             return None;
         }
@@ -329,6 +329,7 @@ impl Task {
     /// The batch is stored: readers see it, and what waited for it is done.
     async fn appended(&mut self) {
         let Some(batch) = self.in_flight.take() else { return };
+        self.meter.stored();
         let log = &self.shared.log;
         let begins = self.state.fold.terms.last().map(|(_, begins)| *begins);
         if self.term > 1 && batch.frames.first().map(crate::frame::Frame::seq) == begins {
@@ -349,7 +350,10 @@ impl Task {
 
     async fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::OpenUpstream(prompt) => self.upstream = Some(self.world.provider.stream(*prompt)),
+            Effect::OpenUpstream(prompt) => {
+                self.meter.asked();
+                self.upstream = Some(self.world.provider.stream(*prompt));
+            }
             Effect::StartTool { name, call } => {
                 crash::point("tool.after_start_record");
                 self.start_tool(&name, call);
@@ -360,15 +364,16 @@ impl Task {
                     crash::point("cancel.after_store");
                 }
                 crash::point("ack.before_send");
-                if let Some(waiting) = self.tickets.remove(&ticket) {
+                if let Some((kind, waiting)) = self.tickets.remove(&ticket) {
+                    self.meter.answered(kind, &reply);
                     let _gave_up = waiting.send(reply);
                 }
             }
             Effect::Forget(reason) => {
                 if let Err(error) = self.world.store.delete(&self.shared.key).await {
-                    tracing::error!(session = %self.shared.key, %error, "could not be deleted");
+                    tracing::error!(session_id = %self.shared.key.session, %error, "could not be deleted");
                 } else {
-                    tracing::info!(session = %self.shared.key, ?reason, "session ended");
+                    tracing::info!(session_id = %self.shared.key.session, ?reason, "session ended");
                     if let Some(reply) = self.deleted.take() {
                         let _gave_up = reply.send(());
                     }
@@ -395,7 +400,7 @@ impl Task {
             Request::Command { command, by, reply } => {
                 self.last_ticket += 1;
                 let ticket = Ticket(self.last_ticket);
-                self.tickets.insert(ticket, reply);
+                self.tickets.insert(ticket, (command.kind(), reply));
                 self.step(Input::Command { command, by, ticket });
             }
             Request::Snapshot { reply } => {
@@ -417,6 +422,7 @@ impl Task {
         let mut next = Some(first);
         let mut taken = 0;
         while let Some(delta) = next {
+            self.meter.heard(delta.as_ref());
             // Answered or failed: the connection has nothing left to say. The step below may ask for a new model call,
             // which waits for the append and must not meet the old one.
             if matches!(delta, None | Some(Err(_) | Ok(Delta::End { .. }))) {

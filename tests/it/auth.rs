@@ -21,18 +21,18 @@ use crate::support::{
 };
 
 /// Keys of two tenants; `second` is of the same one as `first`.
-const FIRST: &str = "sk_first-0123456789";
+pub(crate) const FIRST: &str = "sk_first-0123456789";
 const SECOND: &str = "sk_second-0123456789";
 const OTHER: &str = "sk_other-0123456789";
 /// A key that nobody has.
 const WRONG: &str = "sk_wrong-0123456789";
 
 /// What is sent beside a request.
-fn bearer(key: &str) -> String {
+pub(crate) fn bearer(key: &str) -> String {
     format!("Bearer {key}")
 }
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     let mut config = Config::in_memory();
     for (name, key, tenant) in [("first", FIRST, "acme"), ("second", SECOND, "acme"), ("other", OTHER, "umbrella")] {
         let sha256 = KeyDigest::of(key).expect("a key").hex();

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::support::{Client, TestServer, client::text_of};
+use crate::support::{TestServer, client::text_of};
 
-async fn in_memory(client: &Client) -> u64 {
-    client.get("/readyz").await.json()["sessions"].as_u64().expect("a number")
+async fn in_memory(server: &TestServer) -> u64 {
+    server.admin().get("/readyz").await.json()["sessions"].as_u64().expect("a number")
 }
 
 #[tokio::test(start_paused = true)]
@@ -20,9 +20,9 @@ async fn an_idle_session_leaves_the_memory_and_comes_back_whole() {
     let long = client.create(json!({"model": "demo/story", "input": "go", "params": {"tokens_per_second": 1}})).await;
     let mut reader = client.stream(&format!("/v1/sessions/{read}/events"), &[]).await;
     reader.until("run.completed").await;
-    assert_eq!(in_memory(&client).await, 3);
+    assert_eq!(in_memory(&server).await, 3);
     sleep(Duration::from_secs(90)).await;
-    assert_eq!(in_memory(&client).await, 2, "one is read, one runs, one is gone");
+    assert_eq!(in_memory(&server).await, 2, "one is read, one runs, one is gone");
 
     // Whoever asks finds it as it was: the log, a cursor of before, the receipts; and it goes on.
     let log = client.log(&session).await;
@@ -36,7 +36,7 @@ async fn an_idle_session_leaves_the_memory_and_comes_back_whole() {
     let first = client.control(&session, send.clone()).await.json();
     client.stream(&format!("/v1/sessions/{session}/events?until=idle"), &[]).await.rest().await;
     sleep(Duration::from_secs(90)).await;
-    assert_eq!(in_memory(&client).await, 2);
+    assert_eq!(in_memory(&server).await, 2);
     let again = client.control(&session, send).await.json();
     assert_eq!((&again["seq"], &again["replayed"]), (&first["seq"], &json!(true)), "a receipt outlives it, too");
     let whole = client.log(&session).await;
@@ -59,7 +59,7 @@ async fn a_session_expires_wherever_it_is() {
     let kept = client.create(json!({"model": "demo/echo", "input": "c", "retention_s": 600})).await;
     let mut reader = client.stream(&format!("/v1/sessions/{awake}/events"), &[]).await;
     sleep(Duration::from_secs(100)).await;
-    assert_eq!(in_memory(&client).await, 1);
+    assert_eq!(in_memory(&server).await, 1);
     sleep(Duration::from_secs(40)).await;
     let listed = client.get("/v1/sessions").await.json();
     let names: Vec<&str> =
@@ -85,7 +85,7 @@ async fn there_is_room_for_whoever_asks_as_long_as_somebody_is_idle() {
     }
     for id in ["a", "d", "b", "c", "a"] {
         assert_eq!(text_of(&client.log(id).await), id);
-        assert!(in_memory(&client).await <= 2);
+        assert!(in_memory(&server).await <= 2);
     }
     for id in ["e", "f"] {
         client.create(json!({"id": id, "model": "demo/story", "input": "go"})).await;

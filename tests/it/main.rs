@@ -28,6 +28,9 @@ mod openai_doors;
 mod openai_requests;
 mod openai_responses;
 mod openapi;
+mod operations;
+#[cfg(feature = "otel")]
+mod otel;
 mod provider;
 mod real_model;
 mod recovery;

@@ -18,6 +18,7 @@ use crate::{
         tell::{Piece, Teller, Telling},
     },
     id::{CallId, RunId, Seq},
+    metrics::Transport,
     session::Reader,
 };
 
@@ -188,6 +189,8 @@ impl Played {
 }
 
 impl Teller for Turn {
+    const TRANSPORT: Transport = Transport::AiSdk;
+
     fn push(&mut self, frame: &Frame, chunks: &mut Chunks) -> serde_json::Result<()> {
         Self::push(self, frame, chunks)
     }

@@ -287,7 +287,12 @@ async fn stop(handle: Handle, run_id: RunId) {
         Ok(_) => {}
         // It is gone with its session.
         Err(problem) if problem.code == "session_not_found" => {}
-        Err(problem) => tracing::warn!(session = %handle.key(), %run_id, problem.code, "a run could not be stopped"),
+        Err(problem) => {
+            tracing::warn!(
+                session_id = %handle.key().session, tenant = %handle.key().tenant, %run_id, problem.code,
+                "a run could not be stopped"
+            )
+        }
     }
 }
 

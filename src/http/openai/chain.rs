@@ -69,7 +69,10 @@ impl Chain {
             let command_id = target.clone();
             if let Err(problem) = give(&self.handle, Command::Withdraw(Withdraw { command_id: None, target })).await {
                 // Somebody took it back, or it was said there meanwhile.
-                tracing::debug!(session = %self.handle.key(), %command_id, problem.code, "a steer was not taken along");
+                tracing::debug!(
+                    session_id = %self.handle.key().session, tenant = %self.handle.key().tenant, %command_id, problem.code,
+                    "a steer was not taken along"
+                );
             }
         }
     }

@@ -27,6 +27,7 @@ use crate::{
         tell::{Teller, Telling},
     },
     id::Seq,
+    metrics::Transport,
     registry::NewSession,
     session::Handle,
 };
@@ -35,6 +36,8 @@ use crate::{
 const UNSTORED_RETENTION_S: u64 = 3_600;
 
 impl Teller for Completion {
+    const TRANSPORT: Transport = Transport::OpenaiChat;
+
     fn push(&mut self, frame: &Frame, chunks: &mut Chunks) -> serde_json::Result<()> {
         Self::push(self, frame, chunks)
     }

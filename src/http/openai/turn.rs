@@ -18,6 +18,7 @@ use crate::{
         tell::{Teller, Telling},
     },
     id::{EventId, Seq, SessionId},
+    metrics::Transport,
     session::Handle,
 };
 
@@ -84,6 +85,8 @@ fn response_in(event: &str) -> Option<String> {
 }
 
 impl Teller for Turn {
+    const TRANSPORT: Transport = Transport::OpenaiResponses;
+
     fn push(&mut self, frame: &Frame, chunks: &mut Chunks) -> serde_json::Result<()> {
         if self.is_told() {
             return Ok(());

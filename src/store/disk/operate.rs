@@ -155,7 +155,10 @@ pub fn dump(folder: &Path, only: Option<&SessionKey>, out: &mut dyn Write) -> Re
                 Ok(None) => break tail,
                 Err(error) => {
                     // What follows may be whole, but it would look as if it followed what came before.
-                    tracing::error!(session = %key, %error, "the rest of this session is left out");
+                    tracing::error!(
+                        session_id = %key.session, tenant = %key.tenant, %error,
+                        "the rest of this session is left out"
+                    );
                     break Vec::new();
                 }
             }

@@ -81,7 +81,10 @@ pub(super) fn read_tails(connection: &Connection) -> rusqlite::Result<Recovered>
                     continue;
                 }
                 if frame.seq() != tail.tail().next() {
-                    tracing::error!(session = %key, event = %frame.seq(), "events before this one are lost");
+                    tracing::error!(
+                        session_id = %key.session, tenant = %key.tenant, event = %frame.seq(),
+                        "events before this one are lost"
+                    );
                     break;
                 }
                 if tail.frames.is_empty() {

@@ -1,47 +1,32 @@
 //! Keys are nowhere: not in a log at its most talkative, not in an answer, not in what a configuration prints.
 
-use std::{
-    io::Write,
-    sync::{Arc, Mutex},
-};
-
 use serde_json::{Value, json};
-use tracing_subscriber::fmt::MakeWriter;
+use steerage::{auth::KeyDigest, config::LogFormat};
 
 use super::{FIRST, WRONG, ask, bearer, config, guarded, mint};
-use crate::support::client::{read_head, send};
+use crate::{
+    operations::logs::Log,
+    support::{
+        TestServer,
+        client::{Answer, read_head, send},
+    },
+};
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
+/// The key of the operator's own listener.
+const ADMIN: &str = "sk_admin-0123456789";
 
 #[tokio::test(start_paused = true)]
 async fn no_log_line_and_no_answer_has_a_key() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(log.clone())
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
-    tracing::trace!("the log is on");
-    let server = guarded();
+    for format in [LogFormat::Text, LogFormat::Json] {
+        nothing_has_a_key(format).await;
+    }
+}
+
+async fn nothing_has_a_key(format: LogFormat) {
+    let (log, guard) = Log::keep(format);
+    let mut config = config();
+    config.admin.sha256 = Some(KeyDigest::of(ADMIN).unwrap().hex());
+    let server = TestServer::configured(config, |server| server);
     let client = server.client();
     let mut answers = Vec::new();
     for key in [FIRST, WRONG] {
@@ -74,6 +59,12 @@ async fn no_log_line_and_no_answer_has_a_key() {
     let mut stream = client.dialer().connect();
     send(&mut stream, "GET", "/v1/responses", &upgrade, b"", false).await;
     assert_eq!(read_head(stream).await.0, 101);
+    // The operator's doors, with keys of both kinds.
+    for key in [ADMIN, FIRST, WRONG] {
+        for path in ["/metrics", "/readyz", &format!("/metrics?token={key}")] {
+            answers.push(server.admin().request("GET", path, &[("authorization", &bearer(key))], b"").await);
+        }
+    }
     server.stop().await;
     drop(guard);
     assert!(answers.iter().any(|answer| answer.status < 300) && answers.iter().any(|answer| answer.status == 401));
@@ -81,8 +72,10 @@ async fn no_log_line_and_no_answer_has_a_key() {
         assert!(!String::from_utf8_lossy(&answer.body).contains("sk_"), "{answer:?}");
         assert!(!format!("{:?}", answer.headers).contains("sk_"), "{answer:?}");
     }
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert!(log.contains("the log is on"));
+    let measured = |answer: &&Answer| String::from_utf8_lossy(&answer.body).contains("steerage_auth_failures_total");
+    assert_eq!(answers.iter().filter(measured).count(), 2, "only the admin's key opens its doors");
+    let log = log.text();
+    assert!(log.contains("the log is on") && log.contains("request_id"), "{log}");
     let told = log.lines().find(|line| line.contains("sk_") || line.contains("0123456789"));
     assert_eq!(told, None);
 }
@@ -98,14 +91,13 @@ fn a_configuration_prints_digests_only() {
 
 #[tokio::test(start_paused = true)]
 async fn no_log_line_has_a_token_or_a_ticket_and_no_refusal_repeats_one() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(log.clone())
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
-    tracing::trace!("the log is on");
+    for format in [LogFormat::Text, LogFormat::Json] {
+        nothing_has_a_token(format).await;
+    }
+}
+
+async fn nothing_has_a_token(format: LogFormat) {
+    let (log, guard) = Log::keep(format);
     let server = guarded();
     let client = server.client();
     let made = json!({"id": "s", "model": "demo/echo", "input": "one"});
@@ -132,7 +124,7 @@ async fn no_log_line_has_a_token_or_a_ticket_and_no_refusal_repeats_one() {
         let told = told.replace(&format!("steerage_token={token}"), "");
         assert!(!told.contains(signature) && !told.contains(ticket), "{told}");
     }
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     assert!(log.contains("the log is on"));
     assert_eq!(log.lines().find(|line| line.contains(signature) || line.contains(ticket)), None);
 }

@@ -11,6 +11,7 @@ use super::{
 /// A running server; ends with [`TestServer::stop`] or with the test.
 pub(crate) struct TestServer {
     pub(crate) dialer: Dialer,
+    admin: Dialer,
     stop: Option<oneshot::Sender<()>>,
     ended: tokio::task::JoinHandle<std::io::Result<Drained>>,
 }
@@ -30,17 +31,28 @@ impl TestServer {
         config.allowed_hosts.push("steerage.test".into());
         let server = change(Server::new(config).expect("a valid configuration").env(Env::seeded(1)));
         let (dialer, listener) = pipe();
+        let (admin, admin_listener) = pipe();
         let (stop, stopped) = oneshot::channel::<()>();
         #[expect(clippy::disallowed_methods, reason = "the test is the owner: it awaits the end in `stop`")]
-        let ended = tokio::spawn(server.serve(listener, async {
+        let ended = tokio::spawn(server.serve_with_admin(listener, Some(admin_listener), async {
             let _or_dropped = stopped.await;
         }));
-        Self { dialer, stop: Some(stop), ended }
+        Self { dialer, admin, stop: Some(stop), ended }
     }
 
     /// A client of it.
     pub(crate) fn client(&self) -> Client {
         Client::new(self.dialer.clone())
+    }
+
+    /// A client of the operator's doors.
+    pub(crate) fn admin(&self) -> Client {
+        Client::new(self.admin.clone())
+    }
+
+    /// Begins its drain.
+    pub(crate) fn begin_stop(&mut self) {
+        drop(self.stop.take());
     }
 
     /// Whether it has ended by itself.
