@@ -24,6 +24,8 @@ use crate::{
 mod ai_sdk;
 mod auth;
 mod control;
+#[cfg(feature = "echo")]
+mod echo;
 pub mod error;
 mod events;
 mod extract;
@@ -122,7 +124,10 @@ pub fn router(app: App, hosts: Option<Hosts>) -> Router {
         .route("/healthz", get(meta::healthz))
         .route("/readyz", get(meta::readyz))
         .route("/openapi.json", get(meta::openapi))
-        .route("/", get(meta::page))
+        .route("/", get(meta::page));
+    #[cfg(feature = "echo")]
+    let doors = doors.route("/echo", get(echo::upgrade));
+    let doors = doors
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_path)
         .layer(axum::middleware::from_fn_with_state(guard, auth::guard));
