@@ -206,7 +206,9 @@ async def measured(scene: Scene, kind: str, readers: int, seconds: int) -> str:
 async def cut(scene: Scene, kind: str, readers: int) -> str:
     await scene.begin(CUT_MAX_S + 60)
     server = scene.server
-    before = len(server.held())
+    # The newest of the healthy ones may not have been accepted yet.
+    while (before := len(server.held())) != SESSIONS:
+        await asyncio.sleep(0.02)
     held = await asyncio.to_thread(stall, kind, server.port, scene.sessions, readers)
     answering = [asyncio.create_task(answer_pings(one)) for one in held] if "no room" in kind or "100" in kind else []
     opened = time.monotonic()

@@ -254,7 +254,10 @@ fn received(request: Request<Incoming>, peer: Option<SocketAddr>) -> Request<Bod
     // (RFC 9112 §3.2.2). A request that asks for two names has both of them: whoever looks at names refuses it.
     if let Some(authority) = request.uri().authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
-        && !request.headers().get(header::HOST).is_some_and(|said| said.as_bytes().eq_ignore_ascii_case(host.as_bytes()))
+        && !request
+            .headers()
+            .get(header::HOST)
+            .is_some_and(|said| said.as_bytes().eq_ignore_ascii_case(host.as_bytes()))
     {
         request.headers_mut().append(header::HOST, host);
     }
