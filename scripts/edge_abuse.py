@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from edge_world import Failure, Healthy, Server, expect, get, long_session, raise_file_limit, share, work_folder
+from edge_world import Failure, Healthy, Server, expect, get, long_session, raise_file_limit, share, wait_until, work_folder
 from hpack import Decoder, Encoder
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -154,7 +154,8 @@ def resets_of_ours(server: Server) -> str:
     with Peer(server) as peer:
         head = peer.head()
         for stream in range(1, 4001, 2):
-            update = frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", 0))
+            # More room than there can be (RFC 9113 §6.9.1): an error of this stream alone.
+            update = frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", 2**31 - 1))
             if not peer.send(frame(HEADERS, END_STREAM | END_HEADERS, stream, head) + update):
                 break
         return f"2,000 streams that we are made to reset: {ended(peer, ('ENHANCE_YOUR_CALM', 'PROTOCOL_ERROR'))}"
@@ -224,13 +225,13 @@ def hpack_bomb(server: Server) -> str:
 def settings_flood(server: Server) -> str:
     with Peer(server) as peer:
         taken, took = peer.flood(frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 65_535)) * 1000)
-        return f"SETTINGS, answers unread: {taken / 15e3:.0f}k frames taken in {took:.1f} s, then {settled(peer)}"
+        return f"SETTINGS, answers unread: {taken / 15e3:.0f}k frames taken in {took:.1f} s, {settled(peer)}"
 
 
 def ping_flood(server: Server) -> str:
     with Peer(server) as peer:
         taken, took = peer.flood(frame(PING, 0, 0, b"12345678") * 1000)
-        return f"PING, answers unread: {taken / 17e3:.0f}k frames taken in {took:.1f} s, then {settled(peer)}"
+        return f"PING, answers unread: {taken / 17e3:.0f}k frames taken in {took:.1f} s, {settled(peer)}"
 
 
 def ping_flood_read(server: Server) -> str:
@@ -240,8 +241,10 @@ def ping_flood_read(server: Server) -> str:
 
 
 def settled(peer: Peer) -> str:
-    """What becomes of a flood that the server takes no more of."""
-    return "the connection had ended" if peer.closed else "no more"
+    """What becomes of a flood that the server takes no more of, because its answers are not read."""
+    port, began = peer.socket.getsockname()[1], time.monotonic()
+    wait_until("the server lets the connection go", STALLED_MAX_S, lambda: port not in peer.server.held())
+    return f"let go {time.monotonic() - began:.0f} s later"
 
 
 def empty_data_flood(server: Server) -> str:
