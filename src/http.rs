@@ -126,7 +126,7 @@ pub fn router(app: App, hosts: Option<Hosts>) -> Router {
         .route("/openapi.json", get(meta::openapi))
         .route("/", get(meta::page));
     #[cfg(feature = "echo")]
-    let doors = doors.route("/echo", get(echo::upgrade));
+    let doors = doors.merge(echo::routes());
     let doors = doors
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_path)

@@ -2,16 +2,18 @@
 //! else; only with the feature `echo`, which no build has that is shipped.
 
 use axum::{
+    Router,
     extract::{
         Request,
         ws::{Message, WebSocket},
     },
     response::Response,
+    routing::get,
 };
 use futures_util::StreamExt as _;
 
 use super::{
-    App,
+    App, Shared,
     error::Problem,
     ws::{heard, next, say_goodbye, send, upgraded},
 };
@@ -19,8 +21,12 @@ use super::{
 /// Longest message: the suites send 16 MiB, 256 times what a command may have.
 const ECHO_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The handler.
-pub(super) async fn upgrade(app: App, request: Request) -> Result<Response, Problem> {
+/// The one door, which the API document does not have.
+pub(super) fn routes() -> Router<Shared> {
+    Router::new().route("/echo", get(upgrade))
+}
+
+async fn upgrade(app: App, request: Request) -> Result<Response, Problem> {
     let upgrade = upgraded(request, &app, ECHO_BYTES_MAX).await?;
     let tracker = app.tracker.clone();
     Ok(upgrade.on_upgrade(move |socket| tracker.track_future(serve(socket))))
