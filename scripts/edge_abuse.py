@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from edge_world import Failure, Healthy, Server, expect, get, long_session, raise_file_limit, share, wait_until, work_folder
+from edge_world import Failure, Healthy, Server, expect, frame, get, long_session, raise_file_limit, share, wait_until, work_folder
 from hpack import Decoder, Encoder
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -34,10 +34,6 @@ STALLED_MAX_S = 24
 STREAMS_MAX = 100
 # What a healthy client may wait at p99 beside a flood, on a machine whose cores the flood's sender takes, too.
 HEALTHY_P99_MAX_S = 0.25
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
 
 
 class Peer:
@@ -191,7 +187,8 @@ def continuation_flood(server: Server) -> str:
         taken, _ = peer.flood(frame(CONTINUATION, 0, 1, field))
         # What the kernels hold between the two is most of it.
         expect(taken < 8 * 1024 * 1024, f"the server took {taken} bytes of one head")
-        return f"endless CONTINUATION: {taken / 1024:.0f} KiB taken, {ended(peer, ('ENHANCE_YOUR_CALM', 'COMPRESSION_ERROR', 'PROTOCOL_ERROR'))}"
+        how = ended(peer, ("ENHANCE_YOUR_CALM", "COMPRESSION_ERROR", "PROTOCOL_ERROR"))
+        return f"endless CONTINUATION: {taken / 1024:.0f} KiB taken, {how}"
 
 
 def tiny_continuations(server: Server) -> str:
@@ -266,7 +263,8 @@ def no_room(server: Server, session: str, settings: dict[int, int]) -> str:
         took, pings = time.monotonic() - began, len([1 for one in peer.of(PING) if not one[1] & ACK])
         expect(peer.closed, f"it is still there after {STALLED_MAX_S} s")
         expect(took > 10, f"it was cut after {took:.1f} s, before its time")
-        return f"window of {settings.get(4, 65_535)} never raised: {taken} bytes sent, cut after {took:.1f} s, {pings} pings answered"
+        window = settings.get(4, 65_535)
+        return f"window of {window} never raised: {taken} bytes sent, cut after {took:.1f} s, {pings} pings answered"
 
 
 def extended_connect(server: Server) -> str:
@@ -275,8 +273,8 @@ def extended_connect(server: Server) -> str:
         plain = Encoder().encode([(":method", "CONNECT"), (":authority", "127.0.0.1:1")])
         peer.send(frame(HEADERS, END_HEADERS, 3, plain))
         peer.read(2, lambda: {one[2] for one in peer.frames} >= {1, 3})
-        enabled = [1 for _, flags, _, said in peer.of(SETTINGS) if not flags & ACK for i in range(0, len(said), 6) if said[i : i + 2] == b"\0\x08"]
-        expect(not enabled, "extended CONNECT (RFC 8441) is not offered")
+        offered = {said[at : at + 2] for _, _, _, said in peer.of(SETTINGS) for at in range(0, len(said), 6)}
+        expect(b"\0\x08" not in offered, "extended CONNECT (RFC 8441) is not offered")
         resets = {stream: ERRORS[int.from_bytes(payload)] for _, _, stream, payload in peer.of(RST_STREAM)}
         for stream in (1, 3):
             status = peer.statuses.get(stream, 0)

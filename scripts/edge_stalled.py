@@ -20,8 +20,7 @@ import time
 from pathlib import Path
 
 import edge_upstream
-from edge_world import Failure, Server, expect, get, raise_file_limit, share, upgrade, work_folder
-from vanish import frame, http2
+from edge_world import Failure, Server, expect, frame, get, http2, raise_file_limit, share, upgrade, work_folder
 
 SESSIONS = 20
 RATE = 40
@@ -235,7 +234,7 @@ async def run(options: argparse.Namespace) -> int:
     upstream, port = await edge_upstream.start()
     failed = 0
     print(f"{options.readers} readers that take nothing, {SESSIONS} healthy ones beside them")
-    print("| transport | that | KiB of the server each | KiB of its sockets each | p50 of others, ms | p99 of others, ms | cut after, s |")
+    print("| transport | that | server, KiB each | its sockets, KiB each | p50 of others, ms | p99, ms | cut after, s |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for kind, manner in KINDS.items():
         cells = []

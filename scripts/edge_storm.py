@@ -165,11 +165,12 @@ async def storm(options: argparse.Namespace, manner: str) -> None:
             if browser:
                 seen = await asyncio.to_thread(browser.seen)
                 for one in seen:
-                    expect(one["state"] == 1, f"an EventSource has given up: state {one['state']}, opened {one['opened']} times")
+                    expect(one["state"] == 1, f"an EventSource is in state {one['state']}, opened {one['opened']} times")
                     again = [at for at in one["caughtUp"] if at > up_ms - 50]
                     expect(again, "an EventSource has not come back")
                     of_browser.append((again[0] - up_ms) / 1000)
-                    expect(one["positions"] == list(range(1, len(one["positions"]) + 1)), f"an EventSource: {one['positions']}")
+                    whole = list(range(1, len(one["positions"]) + 1))
+                    expect(one["positions"] == whole, f"an EventSource has seen {one['positions']}")
             problems = [problem for reader in readers for problem in reader.problems]
             expect(not problems, f"{len(problems)} readers had a gap, a duplicate or a refusal: {problems[:3]}")
             tails = {}
@@ -226,7 +227,7 @@ def main() -> int:
     options = parser.parse_args()
     files = raise_file_limit()
     if files < options.readers + 500:
-        print(f"edge-load: CANNOT BE DONE HERE: {files} files may be open, and {options.readers} readers need as many", file=sys.stderr)
+        print(f"edge-load: CANNOT BE DONE HERE: {files} files may be open, too few for the readers", file=sys.stderr)
         return 77
     return asyncio.run(run(options))
 

@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -179,6 +180,21 @@ def upgrade(port: int, path: str) -> bytes:
     """That of a WebSocket (RFC 6455)."""
     more = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
     return get(port, path, more + "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n")
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """One of HTTP/2 (RFC 9113 §4.1)."""
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def http2(port: int, path: str) -> bytes:
+    """A request on a new HTTP/2 connection, its fields spelt out (RFC 7541 §6.2.2); windows wide open."""
+    host = f"127.0.0.1:{port}".encode()
+    literal = lambda index, value: bytes([index, len(value)]) + value  # noqa: E731
+    # :method GET and :scheme http are in the static table; :path is 4 there, :authority 1.
+    head = b"\x82\x86" + literal(4, path.encode()) + literal(1, host)
+    settings = frame(4, 0, 0, struct.pack(">HI", 4, 2**31 - 1))
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + frame(8, 0, 0, struct.pack(">I", 2**30)) + frame(1, 5, 1, head)
 
 
 def long_session(server: Server, bytes_least: int) -> str:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-from edge_world import Failure, Server, expect, get, raise_file_limit, share, upgrade, wait_until, work_folder
+from edge_world import Failure, Server, expect, get, http2, raise_file_limit, share, upgrade, wait_until, work_folder
 
 # What R14 promises: the resources of a vanished reader are freed within this, without its help.
 FREED_MAX_S = 30
@@ -42,20 +42,6 @@ table inet vanish {
 
 def nft(text: str) -> None:
     subprocess.run(["nft", "-f", "-"], input=text.encode(), check=True)
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-
-
-def http2(port: int, path: str) -> bytes:
-    """A request on a new HTTP/2 connection, its fields spelt out (RFC 7541 §6.2.2); windows wide open."""
-    host = f"127.0.0.1:{port}".encode()
-    literal = lambda index, value: bytes([index, len(value)]) + value  # noqa: E731
-    # :method GET and :scheme http are in the static table; :path is 4 there, :authority 1.
-    head = b"\x82\x86" + literal(4, path.encode()) + literal(1, host)
-    settings = frame(4, 0, 0, struct.pack(">HI", 4, 2**31 - 1))
-    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + frame(8, 0, 0, struct.pack(">I", 2**30)) + frame(1, 5, 1, head)
 
 
 def request(transport: str, port: int, session: str) -> bytes:
