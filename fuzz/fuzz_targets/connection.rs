@@ -27,7 +27,10 @@ fuzz_target!(|input: &[u8]| {
     // HTTP/2 packs its heads by what went before, and ends by the order of what arrives.
     if !bytes.starts_with(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") {
         let (whole, pieces) = (plain(&whole), plain(&pieces));
-        assert_eq!(whole, pieces);
+        // A head that came in pieces is not parsed again before it is whole: one that is wrong and never ends has no answer
+        // but the end of its time.
+        let rest = whole.strip_prefix(&pieces);
+        assert!(rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("HTTP/1.1 4")), "{whole}\n--\n{pieces}");
         // Nobody here knows the key: what is open are four doors that read nothing.
         assert!(!whole.starts_with("HTTP/1.1 201"), "{whole}");
     }

@@ -13,27 +13,27 @@ mod server;
 /// Whether a name may be the server's. Too generous for what is no name at all, which is refused before.
 fn may_be_ours(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
-    let (name, port) = match host.rfind(':') {
-        Some(at) if !host.ends_with(']') => (&host[..at], &host[at + 1..]),
-        _ => (&host[..], ""),
+    // What follows the name is the port's, whatever it is: it decides nothing.
+    let name = match host.find(']') {
+        Some(end) => &host[..=end],
+        None => host.split(':').next().unwrap_or_default(),
     };
     let inner = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
     let loopback = |address: Ipv6Addr| {
         address == Ipv6Addr::LOCALHOST || address.to_ipv4_mapped().is_some_and(|address| address.is_loopback())
     };
-    port.bytes().all(|byte| byte.is_ascii_digit())
-        && match inner {
-            Some(inner) => {
-                inner.parse().is_ok_and(loopback) || inner.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
-            }
-            None => {
-                let name = name.strip_suffix('.').unwrap_or(name);
-                name == "localhost"
-                    || name == "chat.example"
-                    || name.ends_with(".localhost")
-                    || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
-            }
+    match inner {
+        Some(inner) => {
+            inner.parse().is_ok_and(loopback) || inner.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
         }
+        None => {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            name == "localhost"
+                || name == "chat.example"
+                || name.ends_with(".localhost")
+                || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+        }
+    }
 }
 
 /// Whether a field's value is the key as it is to be sent.
