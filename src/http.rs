@@ -31,6 +31,8 @@ mod ai_sdk;
 mod auth;
 mod control;
 mod credential;
+#[cfg(feature = "echo")]
+mod echo;
 pub mod error;
 mod events;
 mod extract;
@@ -193,7 +195,10 @@ pub fn router(app: App, hosts: Option<Hosts>) -> Router {
         .route("/healthz", get(meta::healthz))
         .route("/readyz", get(meta::readyz))
         .route("/openapi.json", get(meta::openapi))
-        .route("/", get(meta::page))
+        .route("/", get(meta::page));
+    #[cfg(feature = "echo")]
+    let doors = doors.merge(echo::routes());
+    let doors = doors
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_path)
         .layer(axum::middleware::from_fn_with_state(guard, auth::guard));

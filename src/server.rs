@@ -42,8 +42,9 @@ use tls::Tls;
 
 /// How often a draining server looks whether the last generation has ended.
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Longest that connections may take to close after everything they wait for has ended.
-const CLOSE_MAX: Duration = Duration::from_secs(5);
+/// Longest that connections may take to close after everything they wait for has ended: with it the process is gone within
+/// five seconds of the grace, whatever a client does.
+const CLOSE_MAX: Duration = Duration::from_secs(4);
 
 /// A server before it serves.
 pub struct Server {

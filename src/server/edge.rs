@@ -265,12 +265,16 @@ impl Edge {
 /// A request as the routes take it, whatever it came over.
 fn received(request: Request<Incoming>, peer: Option<SocketAddr>) -> Request<Body> {
     let mut request = request.map(Body::new);
-    // HTTP/2 says in the URI what HTTP/1.1 says in this field (RFC 9113 §8.3.1).
+    // HTTP/2 says in the URI what HTTP/1.1 says in this field (RFC 9113 §8.3.1), and an absolute URI is more than the field
+    // (RFC 9112 §3.2.2). A request that asks for two names has both of them: whoever looks at names refuses it.
     if let Some(authority) = request.uri().authority()
-        && !request.headers().contains_key(header::HOST)
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
+        && !request
+            .headers()
+            .get(header::HOST)
+            .is_some_and(|said| said.as_bytes().eq_ignore_ascii_case(host.as_bytes()))
     {
-        request.headers_mut().insert(header::HOST, host);
+        request.headers_mut().append(header::HOST, host);
     }
     if let Some(peer) = peer {
         request.extensions_mut().insert(ConnectInfo(peer));

@@ -141,6 +141,7 @@ async fn h13_a_name_that_is_not_ours_gets_nothing() {
         ("a page", "GET / HTTP/1.1\nhost: evil.example\n\n".to_owned()),
         ("a port", "GET /v1/sessions HTTP/1.1\nhost: evil.example:8787\n\n".into()),
         ("an absolute URI", "GET http://localhost/v1/sessions HTTP/1.1\nhost: evil.example\n\n".into()),
+        ("an absolute URI beside ours", "GET http://evil.example/v1/sessions HTTP/1.1\nhost: localhost\n\n".into()),
         ("two", "GET /v1/sessions HTTP/1.1\nhost: localhost\nhost: evil.example\n\n".into()),
         (
             "a socket",
@@ -153,6 +154,7 @@ async fn h13_a_name_that_is_not_ours_gets_nothing() {
         assert!(body.contains("foreign_host") && !body.contains("evil"), "{row}: {body}");
     }
     assert_eq!(ask("GET /healthz HTTP/1.1\nhost: localhost:1\n\n").await.0, 200);
+    assert_eq!(ask("GET http://localhost:1/healthz HTTP/1.1\nhost: LOCALHOST:1\n\n").await.0, 200);
     assert_eq!(ask("GET /healthz HTTP/1.0\n\n").await.0, 200, "no browser asks without a name");
     let (mut http2, _connection) = http2(server.dialer.connect()).await;
     for (authority, status) in [("evil.example", 421), ("127.0.0.1:8787", 200)] {

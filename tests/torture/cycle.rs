@@ -97,6 +97,9 @@ impl Stage<'_> {
         if !self.options.kills {
             return Vec::new();
         }
+        if self.options.term {
+            return vec![Death::term(dice, self.options.load)];
+        }
         let count = [1, 1, 1, 2, 2, 3][dice.usize(..6)];
         let mut deaths: Vec<Death> = (0..count).map(|_| Death::choose(dice, self.options)).collect();
         if let Some(Death::Point(name, _)) = deaths.first()

@@ -8,8 +8,12 @@ use crate::{
     options::Options,
     points::{BUILT_IN, POINTS, Tally},
     process::{Fault, Role},
+    server::GRACE_S,
     world::{Incarnation, World},
 };
+
+/// Longest that a server may take from SIGTERM to its end (R17): the drain's grace, and 5 s for connections to close.
+const STOP_MAX: Duration = Duration::from_secs(GRACE_S + 5);
 
 /// When the server dies.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +24,8 @@ pub(crate) enum Death {
     Bytes(i64),
     /// At the so-manieth passing of a point.
     Point(&'static str, u32),
+    /// It is asked to, after so long, and drains.
+    Term(Duration),
 }
 
 impl Death {
@@ -43,6 +49,11 @@ impl Death {
         Self::After(load.mul_f32(0.2 + 0.8 * dice.f32()))
     }
 
+    /// The same, planned.
+    pub(crate) fn term(dice: &mut fastrand::Rng, load: Duration) -> Self {
+        Self::Term(load.mul_f32(0.2 + 0.6 * dice.f32()))
+    }
+
     fn point(self) -> Option<(&'static str, String)> {
         match self {
             Self::Point(name, passes) => Some((name, format!("{name}:{passes}"))),
@@ -62,6 +73,8 @@ pub(crate) struct Host {
     armed: Option<&'static str>,
     number: u32,
     pub(crate) kills: u32,
+    /// How long each planned stop took.
+    pub(crate) stops: Vec<Duration>,
     pub(crate) tally: Tally,
 }
 
@@ -73,7 +86,7 @@ impl Host {
             other => other.to_owned(),
         };
         let (role, armed, tally) = (None, None, Tally::default());
-        Self { world, directory, store, upstream, role, armed, number: 0, kills: 0, tally }
+        Self { world, directory, store, upstream, role, armed, number: 0, kills: 0, stops: Vec::new(), tally }
     }
 
     /// Where the server's complaints are.
@@ -117,6 +130,9 @@ impl Host {
     /// Lives until its death is due, at the latest until `end`, and dies.
     pub(crate) async fn die(&mut self, death: Death, end: Instant) {
         let Some(mut role) = self.role.take() else { return };
+        if let Death::Term(after) = death {
+            return self.drain(role, after).await;
+        }
         let by_itself = match death {
             Death::After(after) => tokio::time::timeout(after, role.ended()).await.is_ok(),
             Death::Bytes(bytes) => {
@@ -128,7 +144,7 @@ impl Host {
                     () = tokio::time::sleep_until(end) => false,
                 }
             }
-            Death::Point(..) => tokio::time::timeout_at(end, role.ended()).await.is_ok(),
+            Death::Point(..) | Death::Term(_) => tokio::time::timeout_at(end, role.ended()).await.is_ok(),
         };
         self.world.moved(None);
         role.kill().await;
@@ -139,6 +155,25 @@ impl Host {
             (None, true) => self.world.complain("R18", "died by itself", "-", "see the server's log".into()),
             (_, false) => {}
         }
+    }
+
+    /// Is asked to stop after so long, while everyone goes on. What ran is handed over, with exit code 0 and in time.
+    async fn drain(&mut self, mut role: Role, after: Duration) {
+        sleep(after).await;
+        let began = Instant::now();
+        role.terminate().await;
+        match tokio::time::timeout(STOP_MAX, role.ended()).await {
+            Ok(Some(status)) if status.success() => {}
+            Ok(status) => self.world.complain("R17", "bad exit", "-", format!("{status:?} after SIGTERM")),
+            Err(_) => {
+                self.world.complain("R17", "late exit", "-", format!("still there {STOP_MAX:?} after SIGTERM"));
+                role.kill().await;
+            }
+        }
+        self.stops.push(began.elapsed());
+        self.world.moved(None);
+        self.world.note_kill();
+        self.kills += 1;
     }
 
     /// Dies now, and lives again after a moment.

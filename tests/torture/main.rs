@@ -115,7 +115,7 @@ async fn torture(options: &Options) -> Result<bool, String> {
                 let directory = home.join(format!("from-{number}"));
                 std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
                 let directories = number / options.fresh_every;
-                let fails_on_crash = options.kills && directories % FAILS_EVERY == FAILS_EVERY - 1;
+                let fails_on_crash = options.kills && !options.term && directories % FAILS_EVERY == FAILS_EVERY - 1;
                 let world = World::new(Oracle { seed }, fails_on_crash);
                 let mut host = Host::new(world, directory, &options.store, upstream.port);
                 host.tally = std::mem::take(&mut report.tally);
@@ -151,6 +151,7 @@ async fn leave(stage: &mut Option<Stage<'_>>, report: &mut Report) {
     let Some(Stage { mut host, .. }) = stage.take() else { return };
     host.stop().await;
     report.kills += host.kills;
+    report.stops.append(&mut host.stops);
     report.tally = std::mem::take(&mut host.tally);
     let world: Arc<World> = host.world.clone();
     let recoveries = world.recoveries.lock().expect("no panic while it is held").clone();

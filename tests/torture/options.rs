@@ -16,6 +16,7 @@ torture: kills a real server over and over, and checks that nobody notices
   --store STORE      memory or disk (disk)
   --kills, --no-kills
                      whether the server is killed (with the disk)
+  --term             it is asked to stop (SIGTERM) in place of being killed
   --point NAME       the server dies at this point wherever it dies at one
   --fresh-every N    cycles on one directory (25)
   --load-ms N        length of the load of a cycle (about 800)
@@ -30,6 +31,8 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     pub(crate) store: String,
     pub(crate) kills: bool,
+    /// Its deaths are planned: SIGTERM, and a drain.
+    pub(crate) term: bool,
     pub(crate) point: Option<&'static str>,
     pub(crate) fresh_every: u32,
     pub(crate) load: Duration,
@@ -54,6 +57,7 @@ impl Options {
             seed: now_us() % 1_000_000_000,
             store: "disk".into(),
             kills: false,
+            term: false,
             point: None,
             fresh_every: 25,
             load: Duration::from_millis(800),
@@ -72,6 +76,7 @@ impl Options {
                 "--store" => options.store = value()?.clone(),
                 "--kills" => kills = Some(true),
                 "--no-kills" => kills = Some(false),
+                "--term" => options.term = true,
                 "--point" => options.point = Some(known(value()?)?),
                 "--fresh-every" => options.fresh_every = number(value()?)?.clamp(1, 1_000_000) as u32,
                 "--load-ms" => options.load = Duration::from_millis(number(value()?)?.max(50)),

@@ -83,6 +83,12 @@ impl Role {
         let _gone_already = self.child.kill().await;
     }
 
+    /// Asks it to stop.
+    pub(crate) async fn terminate(&self) {
+        let Some(pid) = self.child.id() else { return };
+        let _gone_already = Command::new("kill").args(["-TERM", &pid.to_string()]).status().await;
+    }
+
     /// Waits until it ends by itself.
     pub(crate) async fn ended(&mut self) -> Option<ExitStatus> {
         self.child.wait().await.ok()

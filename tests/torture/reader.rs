@@ -257,6 +257,7 @@ impl Reader {
                 (Some(seq), _) => self.note(Entry::CaughtUp { seq }),
                 _ => {}
             },
+            "reconnect" => Counts::add(&self.world.counts.told),
             "reset" => self.note(Entry::Reset { reason: notice.reason.unwrap_or_default().to_owned() }),
             "snapshot" => {
                 let inside = notice.snapshot.map(|snapshot| snapshot.last_event_id);

@@ -27,6 +27,7 @@ pub(crate) struct Report {
     pub(crate) executions: u64,
     pub(crate) violations: Vec<Violation>,
     pub(crate) recoveries: Vec<Duration>,
+    pub(crate) stops: Vec<Duration>,
     pub(crate) counts: Counts,
     pub(crate) tally: Tally,
 }
@@ -53,6 +54,7 @@ impl Report {
             (&self.counts.connections, &counts.connections),
             (&self.counts.reconnects, &counts.reconnects),
             (&self.counts.cuts, &counts.cuts),
+            (&self.counts.told, &counts.told),
             (&self.counts.receipts, &counts.receipts),
             (&self.counts.retries, &counts.retries),
         ];
@@ -78,6 +80,21 @@ impl Report {
             if !missed.is_empty() {
                 println!("points not reached       {}", missed.join(", "));
             }
+        }
+        if options.term {
+            self.stops.sort();
+            let at = |part: usize| self.stops.get(self.stops.len() * part / 100).or(self.stops.last());
+            let at = |part| at(part).map_or(0.0, Duration::as_secs_f64);
+            println!(
+                "stops by SIGTERM         {}, exit code 0 after p50 {:.3} s, p99 {:.3} s, max {:.3} s; {} readers were told",
+                self.stops.len(),
+                at(50),
+                at(99),
+                at(100),
+                count(&counts.told),
+            );
+            // A drain that tells nobody is none.
+            self.failed += u32::from(count(&counts.told) == 0);
         }
         println!("connections of readers   {}, {} of them cut", count(&counts.connections), count(&counts.cuts));
         println!("answers to commands      {}, {} tries without one", count(&counts.receipts), count(&counts.retries));

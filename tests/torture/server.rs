@@ -16,7 +16,11 @@ use steerage::{
     spec::{ApprovalPolicy, Executor, ToolSpec},
     tool::{Tool, ToolCall},
 };
-use tokio::{net::TcpListener, time::sleep};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    time::sleep,
+};
 
 use crate::{
     canon::digest,
@@ -25,6 +29,9 @@ use crate::{
 
 /// Longest pause of a tool before and after it acts.
 const PAUSE_MAX_US: u64 = 25_000;
+
+/// Seconds that answers may go on after SIGTERM: shorter than some take, so that they are handed over.
+pub(crate) const GRACE_S: u64 = 1;
 
 /// A tool whose effect is a line in a file.
 struct Act {
@@ -78,10 +85,10 @@ fn act(file: &Path, line: &Value) -> std::io::Result<()> {
     file.sync_data()
 }
 
-/// Serves until the process is killed. Prints its port.
+/// Serves until the process is killed, or asked to stop. Prints its port.
 pub(crate) async fn run(store: &str, on_crash: &str, upstream: u16, tools: &Path) -> Result<(), String> {
     let on_crash = if on_crash == "fail" { OnCrash::Fail } else { OnCrash::Continue };
-    let mut config = Config { store: store.to_owned(), on_crash, ..Config::default() };
+    let mut config = Config { store: store.to_owned(), on_crash, drain_grace_s: GRACE_S, ..Config::default() };
     config.add_upstream(&format!("oracle=http://127.0.0.1:{upstream}/v1")).map_err(|error| error.to_string())?;
     let act = |name, idempotent| Act { name, idempotent, file: tools.to_owned() };
     let server =
@@ -89,6 +96,10 @@ pub(crate) async fn run(store: &str, on_crash: &str, upstream: u16, tools: &Path
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
     let port = listener.local_addr().map_err(|error| error.to_string())?.port();
     let listener = Sockets::new(listener, config::Connections::default());
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let stop = async move {
+        terminate.recv().await;
+    };
     println!("{port}");
-    server.serve(listener, std::future::pending()).await.map(drop).map_err(|error| error.to_string())
+    server.serve(listener, stop).await.map(drop).map_err(|error| error.to_string())
 }

@@ -54,6 +54,8 @@ pub(crate) struct Counts {
     /// Those of them that were not a reader's first.
     pub(crate) reconnects: AtomicU64,
     pub(crate) cuts: AtomicU64,
+    /// Readers that were told to come back.
+    pub(crate) told: AtomicU64,
     pub(crate) receipts: AtomicU64,
     pub(crate) retries: AtomicU64,
     /// Runs that went on after a kill: `prefill`, `continue`, `restart_step`.
