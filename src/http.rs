@@ -1,11 +1,14 @@
 //! The doors: every route on one screen. Handlers translate and nothing else; work is done by the session's own task,
 //! because a handler's future is dropped when its client leaves.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     Router,
-    extract::{FromRequestParts, Request, State},
+    extract::{ConnectInfo, FromRequestParts, Request, State},
     http::{HeaderName, HeaderValue, Method, Uri, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -21,6 +24,7 @@ use crate::{
     session::Handle,
 };
 
+mod admission;
 mod ai_sdk;
 mod auth;
 mod control;
@@ -36,6 +40,7 @@ mod sessions;
 mod tell;
 mod ws;
 
+pub use admission::{Admission, Bounds};
 use error::Problem;
 pub use host::Hosts;
 
@@ -53,8 +58,12 @@ pub struct App {
     pub tracker: TaskTracker,
     /// Who may come in.
     pub keys: Arc<Keys>,
+    /// How many may come in.
+    pub admission: Arc<Admission>,
     /// Who makes this request.
     pub caller: Caller,
+    /// Where it comes from, if that is known: the connection's other end, whatever a header says.
+    pub peer: Option<IpAddr>,
 }
 
 /// What all requests have in common, as the router keeps it.
@@ -65,7 +74,8 @@ impl FromRequestParts<Shared> for App {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
         let caller = Caller::from_request_parts(parts, shared).await?;
-        Ok(Self { caller, ..shared.0.clone() })
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+        Ok(Self { caller, peer, ..shared.0.clone() })
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     config::{Config, ConfigError, StoreKind},
     env::Env,
     fetch::Secret,
-    http::{self, App, Hosts},
+    http::{self, Admission, App, Hosts},
     provider::{
         Provider, Providers,
         demo::Demo,
@@ -52,6 +52,8 @@ pub struct Server {
     providers: Providers,
     tools: Tools,
     tls: Option<Tls>,
+    /// Cancelled when the drain is to be cut short.
+    hurry: CancellationToken,
 }
 
 /// How a server ended.
@@ -86,7 +88,8 @@ impl Server {
             providers.insert(name.clone(), Arc::new(provider));
         }
         let tls = config.tls.as_ref().map(Tls::new).transpose()?;
-        Ok(Self { config, env: Env::system(), store: None, providers, tools: builtin::tools(), tls })
+        let hurry = CancellationToken::new();
+        Ok(Self { config, env: Env::system(), store: None, providers, tools: builtin::tools(), tls, hurry })
     }
 
     /// Adds a provider of your own; its models appear as `NAME/MODEL`.
@@ -117,6 +120,14 @@ impl Server {
         self
     }
 
+    /// Cuts its drain short when `hurry` is cancelled: what still runs has no grace any more, and no connection is waited
+    /// for. What happened until then is stored all the same.
+    #[must_use]
+    pub fn hurry(mut self, hurry: CancellationToken) -> Self {
+        self.hurry = hurry;
+        self
+    }
+
     /// Starts it: opens the store, takes up what an earlier process left, and gives the routes, to be served or nested,
     /// with the handle that stops what is behind them. Called inside a tokio runtime.
     ///
@@ -141,16 +152,21 @@ impl Server {
             stopping.clone(),
         );
         tracker.spawn(registry.clone().keep());
+        let (memory, watched) = (registry.memory().clone(), stopping.clone());
+        tracker.spawn(async move { watched.run_until_cancelled(memory.watch()).await });
         let app = App {
             registry: registry.clone(),
             env: self.env,
             stopping: stopping.clone(),
             tracker: tracker.clone(),
             keys: Arc::new(self.config.keys()?),
+            admission: Arc::new(Admission::new(self.config.bounds(), registry.memory().clone())),
             caller: Caller::default(),
+            peer: None,
         };
         let grace = self.config.drain_grace();
-        Ok(Running { router: http::router(app, hosts), registry, stopping, tracker, grace })
+        let hurry = self.hurry;
+        Ok(Running { router: http::router(app, hosts), registry, stopping, hurry, tracker, grace })
     }
 
     /// Serves on `listener` until `stop` is ready, then drains. TCP is best wrapped in [`socket::Sockets`]. With a
@@ -196,6 +212,7 @@ pub struct Running {
     pub router: Router,
     registry: Arc<Registry>,
     stopping: CancellationToken,
+    hurry: CancellationToken,
     tracker: TaskTracker,
     grace: Duration,
 }
@@ -211,14 +228,15 @@ impl Running {
                 sleep(DRAIN_LOOK_EVERY).await;
             }
         };
-        let drained = match timeout(self.grace, quiet).await {
-            Ok(()) => Drained::Whole,
-            Err(_) if self.registry.hands_over() => Drained::HandedOver(self.registry.running()),
-            Err(_) => Drained::Cut(self.registry.running()),
+        let quiet = self.hurry.run_until_cancelled(timeout(self.grace, quiet)).await;
+        let drained = match quiet {
+            Some(Ok(())) => Drained::Whole,
+            _ if self.registry.hands_over() => Drained::HandedOver(self.registry.running()),
+            _ => Drained::Cut(self.registry.running()),
         };
         self.registry.shut_down().await;
         self.tracker.close();
-        let _left_behind = timeout(CLOSE_MAX, self.tracker.wait()).await;
+        let _left_behind = self.hurry.run_until_cancelled(timeout(CLOSE_MAX, self.tracker.wait())).await;
         drained
     }
 }

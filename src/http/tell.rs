@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     App,
+    admission::Seat,
     events::{HEARTBEAT_EVERY, WRITE_BYTES_MAX},
 };
 use crate::{
@@ -49,6 +50,8 @@ pub(super) struct Telling<T> {
     pub(super) teller: T,
     /// What comes before the next frame's.
     pub(super) chunks: Chunks,
+    /// The place of whoever is told; a telling that is only looked into has none.
+    pub(super) seat: Option<Seat>,
 }
 
 impl<T: Teller> Telling<T> {
@@ -56,8 +59,9 @@ impl<T: Teller> Telling<T> {
     pub(super) fn pieces(self, app: &App, mut skip: usize) -> impl Stream<Item = Piece> + Send + 'static {
         // A token of its own: thousands of readers on one would share one lock.
         let stopping = app.stopping.child_token();
-        let Self { handle, mut reader, mut teller, mut chunks } = self;
+        let Self { handle, mut reader, mut teller, mut chunks, seat } = self;
         stream! {
+            let _seat = seat;
             yield Piece::Opening;
             let mut stopped = pin!(stopping.cancelled());
             let mut heartbeat = pin!(sleep(HEARTBEAT_EVERY));
@@ -102,7 +106,7 @@ impl<T: Teller> Telling<T> {
     /// Follows it to its end without telling anybody. `None` when the server stops first, or the log cannot be followed.
     pub(super) async fn finish(self, app: &App) -> Option<T> {
         let stopping = app.stopping.child_token();
-        let Self { handle, mut reader, mut teller, mut chunks } = self;
+        let Self { handle, mut reader, mut teller, mut chunks, seat: _seat } = self;
         while !teller.ends(handle.tail() == reader.cursor(), &mut chunks) {
             chunks.clear();
             tokio::select! {

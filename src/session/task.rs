@@ -32,12 +32,15 @@ use crate::{
     env::{Env, Millis},
     event::{Event, FailureCode},
     frame::Encoder,
-    id::{CallId, Seq, SessionKey},
+    id::{CallId, Seq, SessionKey, Tenant},
+    limit::{Full, Permit, Quotas},
     log::SessionLog,
     provider::{Delta, Deltas, Provider, ProviderError},
     store::{Append, Note, Store, StoreError, Term},
     tool::{ToolCall, Tools},
 };
+
+mod runs;
 
 /// Deltas that are taken at a time when more are ready: bounds how long a command waits behind a fast upstream.
 const DELTAS_AT_A_TIME: usize = 256;
@@ -55,6 +58,8 @@ pub struct World {
     pub tools: Arc<Tools>,
     /// Clock and names.
     pub env: Env,
+    /// The runs of each tenant.
+    pub runs: Arc<Quotas<Tenant>>,
 }
 
 /// One writer of one session.
@@ -80,6 +85,8 @@ pub struct Task {
     timer_at: Option<Millis>,
     tickets: HashMap<Ticket, oneshot::Sender<Reply>>,
     last_ticket: u64,
+    /// Held for as long as a run goes on.
+    run: Option<Permit<Tenant>>,
     deleted: Option<oneshot::Sender<()>>,
     over: bool,
 }
@@ -187,9 +194,11 @@ impl Task {
             timer_at: None,
             tickets: HashMap::new(),
             last_ticket: 0,
+            run: None,
             deleted: None,
             over: false,
         };
+        task.count_run();
         task.take_effects();
         (task, handle)
     }
@@ -249,6 +258,7 @@ impl Task {
     fn step(&mut self, input: Input) {
         let now = self.world.env.now();
         self.state.step(input, now, &mut self.out);
+        self.count_run();
         self.take_effects();
     }
 
@@ -394,6 +404,10 @@ impl Task {
     fn request(&mut self, request: Request) {
         match request {
             Request::Command { command, by, reply } => {
+                if let Err(Full { max }) = self.may_begin(&command) {
+                    let _gave_up = reply.send(Reply::TooManyRuns(max));
+                    return;
+                }
                 self.last_ticket += 1;
                 let ticket = Ticket(self.last_ticket);
                 self.tickets.insert(ticket, reply);
