@@ -29,38 +29,26 @@ use super::{
 use crate::{
     command::{CommandKind, InputMessage},
     crash,
-    env::{Env, Millis},
+    env::Millis,
     event::{Event, FailureCode},
     frame::Encoder,
     id::{CallId, Seq, SessionKey, Tenant},
-    limit::{Full, Permit, Quotas},
+    limit::{Full, Permit},
     log::SessionLog,
-    provider::{Delta, Deltas, Provider, ProviderError},
-    store::{Append, Note, Store, StoreError, Term},
-    tool::{ToolCall, Tools},
+    provider::{Delta, Deltas, ProviderError},
+    store::{Append, Note, StoreError, Term},
+    tool::ToolCall,
 };
 
 mod runs;
+mod world;
+
+pub use world::World;
 
 /// Deltas that are taken at a time when more are ready: bounds how long a command waits behind a fast upstream.
 const DELTAS_AT_A_TIME: usize = 256;
 /// Events that may wait for the append in flight; beyond it the upstream is not read, so the model feels the store.
 const EVENTS_WAITING_MAX: usize = 1024;
-
-/// Everything a session needs of the world.
-#[derive(Clone)]
-pub struct World {
-    /// Where its log lives.
-    pub store: Arc<dyn Store>,
-    /// Who answers.
-    pub provider: Arc<dyn Provider>,
-    /// What the server can run.
-    pub tools: Arc<Tools>,
-    /// Clock and names.
-    pub env: Env,
-    /// The runs of each tenant.
-    pub runs: Arc<Quotas<Tenant>>,
-}
 
 /// One writer of one session.
 pub struct Task {

@@ -5,7 +5,7 @@ use std::{process::Stdio, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     net::TcpStream,
     process::Command,
     time::{Instant, timeout},
@@ -44,6 +44,7 @@ impl Program {
 #[tokio::test]
 async fn s19_with_little_memory_nothing_is_begun_streams_end_and_stop_works() {
     let folder = Folder::new();
+    std::fs::create_dir_all(folder.path()).unwrap();
     let file = folder.path().join("steerage.toml");
     let config = format!(
         "listen = \"127.0.0.1:0\"\nstore = \"memory\"\nallowed_hosts = [\"steerage.test\"]\n\
@@ -68,8 +69,7 @@ async fn s19_with_little_memory_nothing_is_begun_streams_end_and_stop_works() {
         readers.push(program.stream("/v1/sessions/s/events").await);
     }
     // Until it is enough: each brings a conversation that stays in memory.
-    let brought =
-        |id: usize| json!({"id": format!("big-{id}"), "input": format!("{id:0>INPUT$}"), "model": "demo/echo"});
+    let brought = |id: usize| json!({"id": format!("big-{id}"), "input": "x".repeat(INPUT), "model": "demo/echo"});
     let begun = Instant::now();
     let mut id = 0;
     let refused = loop {

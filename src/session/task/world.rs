@@ -1,0 +1,20 @@
+//! What a session needs of the world around it.
+
+use std::sync::Arc;
+
+use crate::{env::Env, id::Tenant, limit::Quotas, provider::Provider, store::Store, tool::Tools};
+
+/// Everything a session needs of the world.
+#[derive(Clone)]
+pub struct World {
+    /// Where its log lives.
+    pub store: Arc<dyn Store>,
+    /// Who answers.
+    pub provider: Arc<dyn Provider>,
+    /// What the server can run.
+    pub tools: Arc<Tools>,
+    /// Clock and names.
+    pub env: Env,
+    /// The runs of each tenant.
+    pub runs: Arc<Quotas<Tenant>>,
+}
