@@ -14,8 +14,7 @@ use crate::{
     frame::Frame,
     http::{
         admission::Seat,
-        events::WRITE_BYTES_MAX,
-        look::{event_at, frame_at, unreadable},
+        look::{self, event_at, frame_at, unreadable},
         tell::{Piece, Teller, Telling},
     },
     id::{CallId, RunId, Seq},
@@ -120,7 +119,7 @@ impl Played {
 
     /// What can be read now. `None` at the tail.
     async fn ready(&mut self) -> Result<Option<Vec<Frame>>, Problem> {
-        Ok(self.reader.ready(WRITE_BYTES_MAX).await?.filter(|frames| !frames.is_empty()))
+        Ok(look::ready(&mut self.reader).await?)
     }
 
     /// The response whose first event is at `at`.

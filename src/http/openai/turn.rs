@@ -14,7 +14,6 @@ use crate::{
     http::{
         admission::Seat,
         error::Problem,
-        events::WRITE_BYTES_MAX,
         look,
         tell::{Teller, Telling},
     },
@@ -206,10 +205,7 @@ impl Found {
         whole.id.turn = NO_TURN;
         let Telling { mut reader, teller: Turn { mut fold, .. }, mut chunks, .. } = whole.tell(false).await?;
         let mut turn = self.id.turn;
-        while let Some(frames) = reader.ready(WRITE_BYTES_MAX).await.map_err(Problem::from)? {
-            if frames.is_empty() {
-                break;
-            }
+        while let Some(frames) = look::ready(&mut reader).await.map_err(Problem::from)? {
             for frame in frames {
                 let (before, had_ended) = (fold.turn(), fold.is_over());
                 fold.push(&frame, &mut chunks).map_err(look::unreadable)?;
@@ -227,10 +223,7 @@ impl Found {
     /// What is read of the run until `enough`, or up to the newest event.
     async fn up_to(self, enough: impl Fn(&Frame, &Turn) -> bool) -> Result<Turn, Refusal> {
         let mut telling = self.tell(false).await?;
-        while let Some(frames) = telling.reader.ready(WRITE_BYTES_MAX).await.map_err(Problem::from)? {
-            if frames.is_empty() {
-                break;
-            }
+        while let Some(frames) = look::ready(&mut telling.reader).await.map_err(Problem::from)? {
             for frame in frames {
                 telling.teller.push(&frame, &mut telling.chunks).map_err(look::unreadable)?;
                 telling.chunks.clear();

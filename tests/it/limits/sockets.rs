@@ -157,6 +157,13 @@ async fn c18_a_thousand_messages_a_second_are_refused_then_end_with_1008_and_a_c
         assert!(message["command_id"].as_str().is_some_and(|id| id.starts_with('w')), "{message}");
         assert!(message["detail"].as_str().unwrap().contains("limits.socket_messages_per_s = 20"), "{message}");
     }
+    // A message was sent each millisecond: from the first refusal on none of a whole second is taken, so that none
+    // overtakes it.
+    let number = |message: &Value| message["command_id"].as_str().and_then(|id| id[1..].parse::<u32>().ok());
+    let first = number(refused[0]).expect("a number");
+    let taken = heard.iter().filter(|message| message["code"] == "unknown_target").filter_map(number);
+    let next = taken.filter(|n| *n > first).min().expect("one is taken again");
+    assert!((990..=1_010).contains(&(next - first)), "refused from {first}, taken from {next} on");
     let answered = heard.iter().filter(|message| message["code"] == "unknown_target").count();
     // 40 at once, 20 a second: the flood lasted some two seconds.
     assert!((40..=100).contains(&answered), "{answered} were taken");
