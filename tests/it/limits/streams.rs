@@ -22,7 +22,7 @@ async fn a_stream_of_events_ends_after_a_quarter_of_an_hour_more_or_less_and_los
     story.begin(json!({"input": "go"})).await;
     let ages = async |path: &str| {
         let (begun, mut stream) = (Instant::now(), story.client.stream(path, &[]).await);
-        let events = stream.rest().await;
+        let events = tokio::time::timeout(Duration::from_secs(20 * 60), stream.rest()).await.expect("an end");
         let last = events.last().expect("an event");
         assert_eq!(last.event, "reconnect", "{path}");
         let after_ms = last.data["after_ms"].as_u64().unwrap();
