@@ -9,23 +9,18 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    event::Durability,
-    http::Origins,
-    provider::openai,
-    registry,
-    session::state::{BYTES_MAX_LEAST, OnCrash},
-    store::disk,
-};
+use crate::{event::Durability, http::Origins, provider::openai, session::state::OnCrash, store::disk};
 
 mod admin;
 mod connections;
 mod keys;
+mod limits;
 mod logs;
 
 pub use admin::Admin;
 pub use connections::Connections;
 pub use keys::ApiKey;
+pub use limits::{Limits, TenantLimits};
 pub use logs::LogFormat;
 
 /// The configuration of a server.
@@ -47,6 +42,8 @@ pub struct Config {
     pub upstreams: BTreeMap<String, Upstream>,
     /// Bounds.
     pub limits: Limits,
+    /// Bounds of each tenant.
+    pub tenant_limits: TenantLimits,
     /// Names that the server may be asked for, besides those of loopback. Without any, a server on loopback that
     /// has no keys answers to those alone, and any other server to all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -67,6 +64,8 @@ pub struct Config {
     pub on_crash: OnCrash,
     /// Seconds that running generations may go on after SIGTERM.
     pub drain_grace_s: u64,
+    /// Seconds over which readers that are told to come back are spread, so that the next server is not stormed.
+    pub drain_spread_s: u64,
 }
 
 /// A certificate and its key.
@@ -165,28 +164,6 @@ impl Upstream {
     }
 }
 
-/// Bounds of the process and of each session.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Sessions in memory at once.
-    pub sessions_max: usize,
-    /// Model calls of one run.
-    pub steps_max: u32,
-    /// Attempts at one model call, before its first token.
-    pub attempts_max: u32,
-    /// Seconds of one model call.
-    pub step_max_s: u64,
-    /// Commands of one session that wait at once.
-    pub pending_max: usize,
-    /// Command ids that one session remembers.
-    pub receipts_max: usize,
-    /// Events of one session.
-    pub events_max: u64,
-    /// Bytes of one session's log.
-    pub bytes_max: u64,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -197,6 +174,7 @@ impl Default for Config {
             allow_anonymous: false,
             upstreams: BTreeMap::new(),
             limits: Limits::default(),
+            tenant_limits: TenantLimits::default(),
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             tls: None,
@@ -205,22 +183,7 @@ impl Default for Config {
             log_format: LogFormat::default(),
             on_crash: OnCrash::default(),
             drain_grace_s: 20,
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        let registry::Config { sessions_max, session } = registry::Config::default();
-        Self {
-            sessions_max,
-            steps_max: session.steps_max,
-            attempts_max: session.attempts_max,
-            step_max_s: session.step_max_s,
-            pending_max: session.pending_max,
-            receipts_max: session.receipts_max,
-            events_max: session.events_max,
-            bytes_max: session.bytes_max,
+            drain_spread_s: 10,
         }
     }
 }
@@ -308,34 +271,7 @@ impl Config {
         self.origins()?;
         self.connections.check().map_err(ConfigError)?;
         self.admin.check()?;
-        let Limits {
-            sessions_max,
-            steps_max,
-            attempts_max,
-            step_max_s,
-            pending_max,
-            receipts_max,
-            events_max,
-            bytes_max,
-        } = self.limits;
-        let at_least_one = [
-            ("sessions_max", sessions_max as u64),
-            ("steps_max", steps_max.into()),
-            ("attempts_max", attempts_max.into()),
-            ("step_max_s", step_max_s),
-            ("pending_max", pending_max as u64),
-            ("receipts_max", receipts_max as u64),
-        ];
-        if let Some((key, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
-            return fail(format!("limits.{key} is at least 1"));
-        }
-        if events_max < 2_000 {
-            return fail("limits.events_max is at least 2000: a thousand are kept free to close what is open".into());
-        }
-        if bytes_max < BYTES_MAX_LEAST {
-            return fail(format!("limits.bytes_max is at least {BYTES_MAX_LEAST}: half of that is kept free"));
-        }
-        Ok(())
+        self.limits.check()
     }
 
     /// The store that is named.
@@ -353,31 +289,6 @@ impl Config {
             }
             None => Err(ConfigError(format!("store = {:?}: it is memory or disk:FOLDER", self.store))),
         }
-    }
-
-    /// The registry's part.
-    pub fn registry(&self) -> registry::Config {
-        let Limits {
-            sessions_max,
-            steps_max,
-            attempts_max,
-            step_max_s,
-            pending_max,
-            receipts_max,
-            events_max,
-            bytes_max,
-        } = self.limits;
-        let session = crate::session::state::Limits {
-            steps_max,
-            attempts_max,
-            step_max_s,
-            pending_max,
-            receipts_max,
-            events_max,
-            bytes_max,
-            on_crash: self.on_crash,
-        };
-        registry::Config { sessions_max, session }
     }
 
     /// Whether it matters by which name the server is asked for. Behind an address that is not loopback names are the

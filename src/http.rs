@@ -1,11 +1,14 @@
 //! The doors: every route on one screen. Handlers translate and nothing else; work is done by the session's own task,
 //! because a handler's future is dropped when its client leaves.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     Router,
-    extract::{FromRequestParts, Request, State},
+    extract::{ConnectInfo, FromRequestParts, Request, State},
     http::{HeaderName, HeaderValue, Method, Uri, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -27,6 +30,7 @@ use crate::{
 };
 
 pub mod admin;
+mod admission;
 mod ai_sdk;
 mod auth;
 mod control;
@@ -47,6 +51,7 @@ mod tell;
 mod tokens;
 mod ws;
 
+pub use admission::{Admission, Bounds};
 use error::Problem;
 pub use host::Hosts;
 pub use origin::Origins;
@@ -69,8 +74,12 @@ pub struct App {
     pub tokens: Arc<Tokens>,
     /// Which pages may.
     pub origins: Origins,
+    /// How many may come in.
+    pub admission: Arc<Admission>,
     /// Who makes this request.
     pub caller: Caller,
+    /// Where it comes from, if that is known: the connection's other end, whatever a header says.
+    pub peer: Option<IpAddr>,
 }
 
 /// What all requests have in common, as the router keeps it.
@@ -81,7 +90,8 @@ impl FromRequestParts<Shared> for App {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
         let caller = Caller::from_request_parts(parts, shared).await?;
-        Ok(Self { caller, ..shared.0.clone() })
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+        Ok(Self { caller, peer, ..shared.0.clone() })
     }
 }
 

@@ -19,6 +19,7 @@ pub mod event;
 pub mod auth;
 pub mod fetch;
 pub mod frame;
+pub mod limit;
 pub mod metrics;
 pub mod openai;
 pub mod sse;

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{convert::Infallible, io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use steerage::{
@@ -10,10 +10,13 @@ use steerage::{
     server::{Drained, TOKEN_SECRET_VARIABLE, socket::Sockets},
     telemetry,
 };
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{filter::Targets, util::SubscriberInitExt as _};
 
 mod chat;
 mod operate;
+mod signals;
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
@@ -204,7 +207,24 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
     // Whoever started us may have closed our output: no reason not to serve, and `println` would panic.
     let _nobody_reads = std::io::stdout().write_all(greeting.as_bytes());
     let listener = Sockets::new(listener, config.connections);
-    let served = server.serve(listener, stop_signal()).await;
+    let mut signals = signals::Signals::new().map_err(|error| format!("cannot listen to signals: {error}"))?;
+    let hurry = CancellationToken::new();
+    let server = server.hurry(hurry.clone());
+    let (stop, stopped) = oneshot::channel();
+    // As long as the server is there, and no longer: whoever sends a third signal is heard by nobody.
+    let listening = async {
+        signals.next().await;
+        tracing::info!("stopping: no new sessions, running generations may finish; the same signal again ends at once");
+        let _serves = stop.send(());
+        signals.next().await;
+        tracing::warn!("stopping at once");
+        hurry.cancel();
+        std::future::pending::<Infallible>().await
+    };
+    let served = tokio::select! {
+        served = server.serve(listener, async { drop(stopped.await) }) => served,
+        never = listening => match never {},
+    };
     #[cfg(feature = "otel")]
     if let Some(spans) = spans {
         spans.shut_down().await;
@@ -224,17 +244,6 @@ async fn serve(options: Serve) -> Result<ExitCode, String> {
         }
         Err(error) => Err(format!("cannot serve: {error}")),
     }
-}
-
-/// SIGTERM or Ctrl-C.
-async fn stop_signal() {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .expect("a process can listen to SIGTERM");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
-    tracing::info!("stopping: no new sessions, running generations may finish");
 }
 
 /// Logs to standard error; `STEERAGE_LOG` is a list such as `steerage=debug,info`.

@@ -19,6 +19,7 @@ use crate::{
     env::{Env, Millis},
     event::{Durability, Event, Record},
     id::{EventId, Seq, SessionId, SessionKey, Tenant},
+    limit::{Buckets, Memory, Quotas, Rate},
     metrics::Metrics,
     provider::{Model, ProviderError, Providers},
     session::{
@@ -35,9 +36,13 @@ use crate::{
     trace::Tracer,
 };
 
+mod error;
 mod keep;
+mod live;
 mod unknown;
 
+pub use error::RegistryError;
+use live::Live;
 use unknown::UnknownProvider;
 
 /// The model of a session that names none.
@@ -63,13 +68,28 @@ const OPENING_LOCKS: usize = 64;
 pub struct Config {
     /// Sessions in memory at once.
     pub sessions_max: usize,
+    /// Sessions of one tenant in memory at once; 0 is no bound.
+    pub tenant_sessions_max: usize,
+    /// Runs of one tenant at once; 0 is no bound.
+    pub tenant_runs_max: usize,
+    /// How often one tenant may create a session.
+    pub creates: Rate,
+    /// Bytes of memory that the process may use; 0 is what its cgroup may.
+    pub memory_max_bytes: u64,
     /// Bounds of each session.
     pub session: Limits,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { sessions_max: 20_000, session: Limits::default() }
+        Self {
+            sessions_max: 20_000,
+            tenant_sessions_max: 0,
+            tenant_runs_max: 0,
+            creates: Rate { per_s: 0, burst: 1 },
+            memory_max_bytes: 0,
+            session: Limits::default(),
+        }
     }
 }
 
@@ -98,52 +118,15 @@ pub struct NewSession {
     pub on_disconnect: Option<OnDisconnect>,
 }
 
-/// Why there is no such session, or cannot be one.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RegistryError {
-    /// No session of that name: unknown, deleted or expired.
-    #[error("there is no such session")]
-    NotFound,
-    /// There is one of that name already.
-    #[error("a session of that id exists")]
-    Exists,
-    /// No provider offers that model.
-    #[error("no provider offers the model {0}")]
-    UnknownModel(String),
-    /// What was asked for makes no sense; the text names the field.
-    #[error("{0}")]
-    Invalid(String),
-    /// Its log in the store cannot be read; the text names the event.
-    #[error("{0}")]
-    Damaged(String),
-    /// The process is at its limit, and each of its sessions is in use.
-    #[error("this server holds at most {0} sessions in memory, and all of them are in use")]
-    Full(usize),
-    /// The process is about to stop.
-    #[error("this server is stopping")]
-    Stopping,
-    /// The store failed.
-    #[error("the store failed: {0}")]
-    Store(StoreError),
-}
-
-impl From<StoreError> for RegistryError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::NotFound => Self::NotFound,
-            StoreError::Exists => Self::Exists,
-            StoreError::Damaged(what) => Self::Damaged(what),
-            error => Self::Store(error),
-        }
-    }
-}
-
 /// The sessions alive in this process.
 pub struct Registry {
-    live: Mutex<HashMap<SessionKey, Handle>>,
+    live: Mutex<Live>,
     /// A session is created, or opened from the store, by one at a time, so that none gets two writers.
     opening: [tokio::sync::Mutex<()>; OPENING_LOCKS],
     models: Mutex<HashMap<String, (Instant, Vec<Model>)>>,
+    creates: Buckets<Tenant>,
+    runs: Arc<Quotas<Tenant>>,
+    memory: Arc<Memory>,
     config: Config,
     store: Arc<dyn Store>,
     providers: Providers,
@@ -175,6 +158,9 @@ impl Registry {
             live: Mutex::default(),
             opening: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             models: Mutex::default(),
+            creates: Buckets::new(config.creates),
+            runs: Quotas::new(config.tenant_runs_max),
+            memory: Arc::new(Memory::new(config.memory_max_bytes)),
             config,
             store,
             providers,
@@ -185,7 +171,7 @@ impl Registry {
         })
     }
 
-    fn live(&self) -> std::sync::MutexGuard<'_, HashMap<SessionKey, Handle>> {
+    fn live(&self) -> std::sync::MutexGuard<'_, Live> {
         self.live.lock().expect("no panic while the map is held")
     }
 
@@ -194,7 +180,11 @@ impl Registry {
         if self.stopping.is_cancelled() {
             return Err(RegistryError::Stopping);
         }
-        self.make_room()?;
+        self.begins_something()?;
+        self.creates
+            .take(&tenant)
+            .map_err(|retry_after| RegistryError::TooFast { per_s: self.creates.rate().per_s, retry_after })?;
+        self.make_room(&tenant, self.config.tenant_sessions_max)?;
         new.params.check(self.providers.keys().map(String::as_str)).map_err(RegistryError::Invalid)?;
         InputMessage::check(&new.inputs).map_err(RegistryError::Invalid)?;
         let retention_s = new.retention_s.unwrap_or(RETENTION_DEFAULT_S);
@@ -230,6 +220,9 @@ impl Registry {
             },
         };
         let (upstream, world) = self.world(&model);
+        // Held until the task counts the run itself.
+        let runs = (!new.inputs.is_empty()).then(|| self.runs.take(&key.tenant)).transpose();
+        let _run = runs.map_err(|full| RegistryError::TooManyRuns(full.max))?;
         // Whoever asks for it meanwhile waits until it has its writer.
         let _one_at_a_time = self.opening_lock(&key).lock().await;
         match self.store.create(&key).await {
@@ -248,6 +241,10 @@ impl Registry {
 
     /// The session of that name: alive, or opened from the store.
     pub async fn open(self: &Arc<Self>, key: &SessionKey) -> Result<Handle, RegistryError> {
+        self.opened(key, self.config.tenant_sessions_max).await
+    }
+
+    async fn opened(self: &Arc<Self>, key: &SessionKey, of_tenant_max: usize) -> Result<Handle, RegistryError> {
         if let Some(handle) = self.find_live(key) {
             return Ok(handle);
         }
@@ -258,7 +255,7 @@ impl Registry {
         let stored = self.store.get(key).await?;
         // What needs a writer is opened in any case: it was in memory when the process before ended.
         if stored.note.due > Millis(0) {
-            self.make_room()?;
+            self.make_room(&key.tenant, of_tenant_max)?;
         }
         let Some(fold) = self.fold(&stored).await? else { return Err(RegistryError::NotFound) };
         if let Some(reason) = self.store.failure() {
@@ -311,7 +308,7 @@ impl Registry {
 
     fn spawn(self: &Arc<Self>, running: impl Future<Output = ()> + Send + 'static, handle: Handle) {
         let key = handle.key().clone();
-        self.live().insert(key.clone(), handle.clone());
+        self.live().insert(handle);
         let registry = self.clone();
         self.tracker.spawn(async move {
             // A broken invariant ends this session's writer and nothing else: the next one who asks opens the session
@@ -336,7 +333,7 @@ impl Registry {
         let upstream = Upstream { provider: name.into(), model: model.into(), demo, prefill };
         let (store, tools) = (self.store.clone(), self.tools.clone());
         let (env, metrics, tracer) = (self.env.clone(), self.metrics.clone(), self.tracer.clone());
-        (upstream, World { store, provider, tools, env, metrics, tracer })
+        (upstream, World { store, provider, tools, env, metrics, tracer, runs: self.runs.clone() })
     }
 
     /// The full name of a model: as it is when it begins with a provider's name, else looked up in every list.
@@ -455,6 +452,11 @@ impl Registry {
         }
     }
 
+    /// The memory that the process has.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
     /// Why nothing more is stored, if the store has failed.
     pub fn store_failure(&self) -> Option<String> {
         self.store.failure()
@@ -477,7 +479,7 @@ impl Registry {
 
     /// Ends every run that still runs, unless it is handed over, and waits until everything is stored.
     pub async fn shut_down(&self) {
-        let handles: Vec<_> = self.live().values().cloned().collect();
+        let handles: Vec<_> = self.live().handles().cloned().collect();
         if !self.hands_over() {
             futures_util::future::join_all(handles.iter().map(Handle::shut_down)).await;
         }
@@ -485,12 +487,12 @@ impl Registry {
         let stored = handles.iter().map(Handle::snapshot);
         let _ended_already = futures_util::future::join_all(stored).await;
         // A task ends when nobody can speak to it any more.
-        self.live().clear();
+        drop(self.live().take());
     }
 
     /// Sessions with a run that has not ended.
     pub fn running(&self) -> usize {
         // What a failed store left open runs no more.
-        self.live().values().filter(|handle| !handle.is_resting() && handle.failure().is_none()).count()
+        self.live().handles().filter(|handle| !handle.is_resting() && handle.failure().is_none()).count()
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     config::{Config, ConfigError, StoreKind},
     env::Env,
     fetch::Secret,
-    http::{self, App, Hosts},
+    http::{self, Admission, App, Hosts},
     provider::{
         Provider, Providers,
         demo::Demo,
@@ -58,6 +58,8 @@ pub struct Server {
     /// What tokens are signed with, if the operator has said it.
     token_secret: Option<Secret>,
     tracer: Tracer,
+    /// Cancelled when the drain is to be cut short.
+    hurry: CancellationToken,
 }
 
 /// Name of the variable that holds what tokens are signed with. Servers that share their sessions share it.
@@ -109,6 +111,7 @@ impl Server {
             tls,
             token_secret,
             tracer: Tracer::default(),
+            hurry: CancellationToken::new(),
         })
     }
 
@@ -144,6 +147,14 @@ impl Server {
     #[must_use]
     pub fn env(mut self, env: Env) -> Self {
         self.env = env;
+        self
+    }
+
+    /// Cuts its drain short when `hurry` is cancelled: what still runs has no grace any more, and no connection is waited
+    /// for. What happened until then is stored all the same.
+    #[must_use]
+    pub fn hurry(mut self, hurry: CancellationToken) -> Self {
+        self.hurry = hurry;
         self
     }
 
@@ -185,6 +196,8 @@ impl Server {
             self.tracer,
         );
         tracker.spawn(registry.clone().keep());
+        let (memory, watched) = (registry.memory().clone(), stopping.clone());
+        tracker.spawn(async move { watched.run_until_cancelled(memory.watch()).await });
         let app = App {
             registry: registry.clone(),
             env: self.env,
@@ -193,11 +206,14 @@ impl Server {
             keys: Arc::new(self.config.keys()?),
             tokens: Arc::new(tokens),
             origins: self.config.origins()?,
+            admission: Arc::new(Admission::new(self.config.bounds(), registry.memory().clone())),
             caller: Caller::default(),
+            peer: None,
         };
         let grace = self.config.drain_grace();
+        let hurry = self.hurry;
         let admin = http::admin::router(app.clone(), admin_keys, admin_hosts);
-        Ok(Running { router: http::router(app, hosts), admin, registry, stopping, tracker, grace })
+        Ok(Running { router: http::router(app, hosts), admin, registry, stopping, hurry, tracker, grace })
     }
 
     /// Serves on `listener` until `stop` is ready, then drains. TCP is best wrapped in [`socket::Sockets`]. With a
@@ -260,6 +276,7 @@ pub struct Running {
     pub admin: Router,
     registry: Arc<Registry>,
     stopping: CancellationToken,
+    hurry: CancellationToken,
     tracker: TaskTracker,
     grace: Duration,
 }
@@ -275,14 +292,15 @@ impl Running {
                 sleep(DRAIN_LOOK_EVERY).await;
             }
         };
-        let drained = match timeout(self.grace, quiet).await {
-            Ok(()) => Drained::Whole,
-            Err(_) if self.registry.hands_over() => Drained::HandedOver(self.registry.running()),
-            Err(_) => Drained::Cut(self.registry.running()),
+        let quiet = self.hurry.run_until_cancelled(timeout(self.grace, quiet)).await;
+        let drained = match quiet {
+            Some(Ok(())) => Drained::Whole,
+            _ if self.registry.hands_over() => Drained::HandedOver(self.registry.running()),
+            _ => Drained::Cut(self.registry.running()),
         };
         self.registry.shut_down().await;
         self.tracker.close();
-        let _left_behind = timeout(CLOSE_MAX, self.tracker.wait()).await;
+        let _left_behind = self.hurry.run_until_cancelled(timeout(CLOSE_MAX, self.tracker.wait())).await;
         drained
     }
 }

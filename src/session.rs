@@ -181,6 +181,18 @@ impl Handle {
         }
     }
 
+    /// The same from one who holds few commands at a time and gives them in their order: where the mailbox is full it
+    /// waits for its turn. A cancel never waits.
+    pub async fn command_in_turn(&self, command: Command, by: String) -> Result<Reply, SessionError> {
+        if matches!(command, Command::Cancel(_)) || self.failure().is_some() {
+            return self.command(command, by).await;
+        }
+        let (reply, answer) = oneshot::channel();
+        let request = Box::new(Request::Command { command, by, reply });
+        self.mailbox.send(request).await.map_err(|_| self.ended())?;
+        answer.await.map_err(|_| self.ended())
+    }
+
     /// Why nobody answers.
     fn ended(&self) -> SessionError {
         self.failure().map_or(SessionError::Ended, |error| SessionError::Store(error.clone()))

@@ -110,7 +110,7 @@ impl Server {
 pub(crate) fn start(kind: Kind, workers: usize, upstream: u16) -> Result<Server, String> {
     let port = free_port()?;
     let mut command = match kind {
-        Kind::Steerage(store, _) => steerage_command(store, port, workers, upstream),
+        Kind::Steerage(store, _) => steerage_command(store, port, workers, upstream)?,
         Kind::Nginx => nginx_command(port, workers, upstream)?,
         Kind::Stack | Kind::BareStack => stack_command(kind, port, upstream)?,
     };
@@ -130,8 +130,15 @@ pub(crate) fn start(kind: Kind, workers: usize, upstream: u16) -> Result<Server,
     Err(format!("{} does not listen", kind.name()))
 }
 
-fn steerage_command(store: Store, port: u16, workers: usize, upstream: u16) -> Command {
+/// Bounds that one tenant with all the streams of a bench, begun at once, would meet.
+const UNBOUNDED: &str =
+    "[limits]\nsession_creates_per_s = 0\n\n[tenant_limits]\nsessions_max = 0\nruns_max = 0\nreaders_max = 0\n";
+
+fn steerage_command(store: Store, port: u16, workers: usize, upstream: u16) -> Result<Command, String> {
+    let config = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-steerage.toml");
+    std::fs::write(&config, UNBOUNDED).map_err(|error| format!("{}: {error}", config.display()))?;
     let mut command = Command::new(steerage());
+    command.arg("--config").arg(config);
     command.arg("--listen").arg(format!("127.0.0.1:{port}"));
     let level = match store {
         Store::Memory => None,
@@ -148,7 +155,7 @@ fn steerage_command(store: Store, port: u16, workers: usize, upstream: u16) -> C
     };
     command.arg("--upstream").arg(format!("mock=http://127.0.0.1:{upstream}/v1"));
     command.env("TOKIO_WORKER_THREADS", workers.to_string()).env("STEERAGE_LOG", "error");
-    command
+    Ok(command)
 }
 
 fn nginx_command(port: u16, workers: usize, upstream: u16) -> Result<Command, String> {

@@ -133,7 +133,9 @@ fn read(data: &str, after: Option<EventId>) -> Said {
             }
         }
         (None, Some("caught_up")) => Said::CaughtUp,
-        (None, Some("reconnect")) => Said::Reconnect(Duration::from_millis(head.after_ms.unwrap_or(1_000))),
+        (None, Some("reconnect" | "overloaded")) => {
+            Said::Reconnect(Duration::from_millis(head.after_ms.unwrap_or(1_000)))
+        }
         (None, Some("reset")) => Said::Reset(head.reason.unwrap_or_default()),
         _ => Said::Nothing,
     }
@@ -162,7 +164,8 @@ mod tests {
     fn an_unknown_event_moves_the_cursor_and_an_unknown_notice_does_nothing() {
         let event = r#"{"id":"k7q2mx.1","seq":1,"type":"dream.started"}"#;
         assert_eq!(read(event, None), Said::Event(id("k7q2mx.1"), None));
-        assert_eq!(read(r#"{"type":"overloaded"}"#, None), Said::Nothing);
+        let overloaded = r#"{"type":"overloaded","limit":"limits.x","max":1,"after_ms":9}"#;
+        assert_eq!(read(overloaded, None), Said::Reconnect(Duration::from_millis(9)));
         assert_eq!(read("not JSON", None), Said::Nothing);
         assert_eq!(read(r#"{"type":"reconnect","after_ms":7}"#, None), Said::Reconnect(Duration::from_millis(7)));
     }

@@ -44,6 +44,15 @@ pub enum Notice<'a> {
         /// Milliseconds.
         after_ms: u64,
     },
+    /// There is no room for this reader, or no longer; come back after that long, with the last id.
+    Overloaded {
+        /// The key of the configuration whose bound is reached.
+        limit: &'static str,
+        /// What it says.
+        max: u64,
+        /// Milliseconds.
+        after_ms: u64,
+    },
     /// The store takes nothing more: whatever ran has stopped, nothing past this was stored, and nothing will be until
     /// the server is restarted. The stream ends; what is stored can be read.
     StoreFailed {
@@ -70,6 +79,7 @@ impl Notice<'_> {
             Self::Reset { .. } => "reset",
             Self::Snapshot { .. } => "snapshot",
             Self::Reconnect { .. } => "reconnect",
+            Self::Overloaded { .. } => "overloaded",
             Self::StoreFailed { .. } => "store_failed",
             Self::AuthExpiring { .. } => "auth_expiring",
             Self::AuthExpired => "auth_expired",
@@ -82,10 +92,15 @@ impl Notice<'_> {
         serde_json::to_string(self).expect("a notice is plain JSON")
     }
 
-    /// As an SSE event. `id` only for a snapshot: the last event it covers.
+    /// As an SSE event. `id` only for a snapshot: the last event it covers. When to come back is also said as `retry:`,
+    /// which is all that a browser's `EventSource` listens to.
     pub fn sse(&self, id: Option<EventId>) -> Bytes {
         let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
-        format!("{id}event: {}\ndata: {}\n\n", self.kind(), self.json()).into()
+        let retry = match self {
+            Self::Reconnect { after_ms } | Self::Overloaded { after_ms, .. } => format!("retry: {after_ms}\n"),
+            _ => String::new(),
+        };
+        format!("{id}{retry}event: {}\ndata: {}\n\n", self.kind(), self.json()).into()
     }
 }
 

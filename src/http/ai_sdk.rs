@@ -116,6 +116,7 @@ pub(super) async fn post(app: App, asked: Asked, request: Request) -> Result<Res
 pub(super) async fn resume(app: App, Path(id): Path<String>, asked: Asked) -> Result<Response, Plain> {
     let wishes = wishes(asked)?;
     let options = wishes.options()?;
+    app.opens()?;
     let Some(played) = play::newest(&app, &id, options, wishes.start_index.is_some()).await? else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };

@@ -19,12 +19,22 @@ use crate::{
 
 /// Gives a command, in the name of whoever the handle was opened for, and waits for its durable answer.
 pub(super) async fn give(handle: &Handle, command: Command) -> Result<Receipt, Problem> {
-    match handle.command(command, handle.by().to_owned()).await? {
+    answered(handle.command(command, handle.by().to_owned()).await?)
+}
+
+/// The same of a socket, whose commands follow each other: a full mailbox is waited for.
+pub(super) async fn give_in_turn(handle: &Handle, command: Command) -> Result<Receipt, Problem> {
+    answered(handle.command_in_turn(command, handle.by().to_owned()).await?)
+}
+
+fn answered(reply: Reply) -> Result<Receipt, Problem> {
+    match reply {
         Reply::Receipt(receipt) => match Problem::of_receipt(&receipt) {
             Some(problem) => Err(problem),
             None => Ok(receipt),
         },
         Reply::Conflict(first) => Err(Problem::conflict(first)),
+        Reply::TooManyRuns(max) => Err(Problem::too_many_runs(max)),
         Reply::Full(what) => {
             Err(Problem::new("session_limit", format!("the session is at its limit of {what}; go on in a new one")))
         }

@@ -6,6 +6,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
+use super::admission::ms;
 use crate::{
     command::{CommandError, Reason, Receipt},
     registry::RegistryError,
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// Every stable `code` with its status. `openapi/openapi.yaml` lists the same; a test compares.
-pub const CODES: [(&str, u16); 45] = [
+pub const CODES: [(&str, u16); 49] = [
     ("bad_json", 400),
     ("bad_request", 400),
     ("bad_cursor", 400),
@@ -54,13 +55,20 @@ pub const CODES: [(&str, u16); 45] = [
     ("invalid_arguments", 422),
     ("upgrade_required", 426),
     ("busy", 429),
+    ("rate_limited", 429),
     ("too_many_failures", 429),
     ("too_many_pending", 429),
+    ("too_many_readers", 429),
+    ("too_many_runs", 429),
     ("session_limit", 429),
     ("too_many_sessions", 429),
     ("internal", 500),
+    ("overloaded", 503),
     ("unavailable", 503),
 ];
+
+/// When a run may have ended, in seconds: nobody knows, and asking costs little.
+const RUNS_AFTER_S: u64 = 5;
 
 /// A refusal.
 #[derive(Debug, Clone)]
@@ -71,13 +79,13 @@ pub struct Problem {
     pub detail: String,
     /// The receipt of the command that was refused.
     receipt: Option<Receipt>,
-    pub(super) retry_after_s: Option<u64>,
+    retry_after_ms: Option<u64>,
 }
 
 impl Problem {
     /// A refusal with one of [`CODES`].
     pub fn new(code: &'static str, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), receipt: None, retry_after_s: None }
+        Self { code, detail: detail.into(), receipt: None, retry_after_ms: None }
     }
 
     /// The same for every session that cannot be had: unknown, deleted, somebody else's.
@@ -139,10 +147,30 @@ impl Problem {
         Self { receipt: Some(first), ..Self::new("command_conflict", detail) }
     }
 
+    /// It would begin a run, and the tenant has as many as it may.
+    pub(super) fn too_many_runs(max: usize) -> Self {
+        RegistryError::TooManyRuns(max).into()
+    }
+
     /// Come back later.
-    pub(super) fn after(mut self, seconds: u64) -> Self {
-        self.retry_after_s = Some(seconds);
+    pub(super) fn after(self, seconds: u64) -> Self {
+        self.after_ms(seconds * 1_000)
+    }
+
+    /// The same, to the millisecond where that can be said.
+    pub(super) fn after_ms(mut self, ms: u64) -> Self {
+        self.retry_after_ms = Some(ms);
         self
+    }
+
+    /// When another attempt makes sense, in milliseconds.
+    pub(super) fn retry_after_ms(&self) -> Option<u64> {
+        self.retry_after_ms
+    }
+
+    /// The same in seconds, of which the last has begun.
+    pub(super) fn retry_after_s(&self) -> Option<u64> {
+        self.retry_after_ms.map(|ms| ms.div_ceil(1_000))
     }
 }
 
@@ -151,7 +179,7 @@ impl IntoResponse for Problem {
         let mut response = (self.status(), self.json().to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(seconds) = self.retry_after_s {
+        if let Some(seconds) = self.retry_after_s() {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
@@ -193,7 +221,10 @@ impl From<RegistryError> for Problem {
                 tracing::error!(%detail, "a stored session cannot be opened");
                 Self::new("internal", "this session is damaged")
             }
-            RegistryError::Full(_) => Self::new("too_many_sessions", detail).after(5),
+            RegistryError::Full(_) | RegistryError::TenantFull(_) => Self::new("too_many_sessions", detail).after(5),
+            RegistryError::TooManyRuns(_) => Self::new("too_many_runs", detail).after(RUNS_AFTER_S),
+            RegistryError::TooFast { retry_after, .. } => Self::new("rate_limited", detail).after_ms(ms(retry_after)),
+            RegistryError::MemoryScarce { .. } => Self::new("overloaded", detail).after(5),
             RegistryError::Stopping => Self::new("unavailable", detail).after(5),
             RegistryError::Store(_) => {
                 tracing::error!(%detail, "the store refused");

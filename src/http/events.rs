@@ -13,10 +13,11 @@ use axum::{
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde::Deserialize;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     App,
+    admission::Seat,
     error::Problem,
     extract::{self, Form, Params, Session},
     stream_headers,
@@ -173,10 +174,17 @@ pub(super) async fn events(
     if form == Form::Sse && (query.wait_s.is_some() || query.limit.is_some()) {
         return Err(Problem::new("bad_request", "wait_s and limit are for Accept: application/json"));
     }
+    if form == Form::Sse
+        && let Err(overload) = app.opens()
+    {
+        return Ok(overload.stream());
+    }
     let handle = app.open(&key).await?;
     let start = Start::new(&handle, cursor, query.from.unwrap_or_default());
     let until = query.until.unwrap_or_default();
     if form == Form::Json {
+        // Who waits is a reader; a page that is there is an answer like any other.
+        let _seat = query.wait_s.filter(|wait_s| *wait_s > 0).map(|_| app.seat(&key)).transpose()?;
         return page(&app, handle, start, &query).await;
     }
     // Everything has been sent and nothing runs: 204 is how an `EventSource` is told not to come back.
@@ -186,19 +194,21 @@ pub(super) async fn events(
     {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    Ok(stream(&app, handle, start, until))
+    match app.seat(&key) {
+        Ok(seat) => Ok(stream(&app, handle, seat, start, until)),
+        Err(overload) => Ok(overload.stream()),
+    }
 }
 
-/// The response that follows the log of `handle`.
-pub(super) fn stream(app: &App, handle: Handle, start: Start, until: Until) -> Response {
+/// The response that follows the log of `handle`, from the place of a reader.
+pub(super) fn stream(app: &App, handle: Handle, seat: Seat, start: Start, until: Until) -> Response {
     let retry_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
     let back_after_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
     // A token of its own: thousands of readers on one would share one lock.
-    let stopping = app.stopping.child_token();
-    let mut fate = app.fate();
-    let present = app.reads(Transport::Sse);
+    let (stopping, lifetime, stop_notice) = (app.stopping.child_token(), app.lifetime(), app.comes_back());
+    let (mut fate, present) = (app.fate(), app.reads(Transport::Sse));
     let body = async_stream::stream! {
-        let _present = present;
+        let _held = (seat, present);
         yield Ok::<Bytes, std::convert::Infallible>(native::opening(retry_ms));
         let Ok(begun) = begin(&handle, start).await else { return };
         for (notice, id) in begun.notices() {
@@ -231,8 +241,8 @@ pub(super) fn stream(app: &App, handle: Handle, start: Start, until: Until) -> R
         }
         yield Ok(caught_up(&handle, reader.cursor()).sse(None));
         let mut stopped = pin!(stopping.cancelled());
-        let mut heartbeat = pin!(sleep(HEARTBEAT_EVERY));
         let mut last_write = Instant::now();
+        let mut look = pin!(sleep_until(lifetime.look_at(last_write + HEARTBEAT_EVERY)));
         while !(until == Until::Idle && handle.rests_at(reader.cursor())) {
             // The token's end before all: nothing comes after it. Then events: what is in the log goes out before a good-bye. The heartbeat is last, and is not reset for
             // every token: when it fires early it goes back to sleep for the rest.
@@ -264,16 +274,20 @@ pub(super) fn stream(app: &App, handle: Handle, start: Start, until: Until) -> R
                     }
                 },
                 () = stopped.as_mut() => {
-                    yield Ok(Notice::Reconnect { after_ms: back_after_ms }.sse(None));
+                    yield Ok(stop_notice.sse(None));
                     return;
                 }
-                () = heartbeat.as_mut() => {
+                () = look.as_mut() => {
+                    if let Some(notice) = lifetime.is_over() {
+                        yield Ok(notice.sse(None));
+                        return;
+                    }
                     let due = last_write + HEARTBEAT_EVERY;
                     if Instant::now() >= due {
                         last_write = Instant::now();
                         yield Ok(native::HEARTBEAT);
                     }
-                    heartbeat.as_mut().reset(last_write + HEARTBEAT_EVERY);
+                    look.as_mut().reset(lifetime.look_at(last_write + HEARTBEAT_EVERY));
                 }
             }
         }

@@ -1,15 +1,21 @@
 //! Single looks into a session's log: one event, what the session was created as, where a run begins.
 
-use super::error::Problem;
+use super::{error::Problem, events::WRITE_BYTES_MAX};
 use crate::{
     command::Receipt,
     event::{Event, Record},
     frame::Frame,
     id::{RunId, Seq},
-    session::Handle,
+    session::{Handle, Reader},
     spec::SessionSpec,
     store::StoreError,
 };
+
+/// The next frames that there are now, as many as one write takes. `None` at the tail, and at the end of the log: a loop
+/// over this reads what there is and waits for nothing.
+pub(super) async fn ready(reader: &mut Reader) -> Result<Option<Vec<Frame>>, StoreError> {
+    Ok(reader.ready(WRITE_BYTES_MAX).await?.filter(|frames| !frames.is_empty()))
+}
 
 /// The frame at `seq`. `None` where the log does not have it.
 pub(super) async fn frame_at(handle: &Handle, seq: Seq) -> Result<Option<Frame>, StoreError> {

@@ -18,7 +18,7 @@ use futures_util::{
 };
 use serde::Deserialize;
 use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     App,
@@ -67,6 +67,9 @@ pub(super) async fn events(
     if sessions.len() > SESSIONS_MAX {
         return Err(Problem::new("bad_request", format!("sessions is at most {SESSIONS_MAX} ids")));
     }
+    if let Err(overload) = app.opens() {
+        return Ok(overload.stream());
+    }
     let cursors = extract::cursor_with(&headers, query.after.as_deref(), parse_cursor)?.unwrap_or_default();
     let from = query.from.unwrap_or_default();
     let mut parts = SelectAll::new();
@@ -78,7 +81,7 @@ pub(super) async fn events(
         parts.push(match app.open(&key).await {
             Ok(handle) => {
                 let start = Start::new(&handle, cursor, from);
-                follow(index, handle, start, app.env.between(RETRY_MS.0, RETRY_MS.1))
+                follow(index, app.clone(), handle, start)
             }
             Err(_) => futures_util::stream::iter([(index, Part::Gone)]).boxed(),
         });
@@ -115,8 +118,23 @@ fn parse_cursor(text: &str) -> Result<Vec<(SessionId, EventId)>, Problem> {
         .collect()
 }
 
-fn follow(index: usize, handle: Handle, start: Start, after_ms: u64) -> BoxStream<'static, (usize, Part)> {
+fn follow(index: usize, app: App, handle: Handle, start: Start) -> BoxStream<'static, (usize, Part)> {
+    let after_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
     async_stream::stream! {
+        // One that has no place for this reader must not keep it from the others: it is followed when there is one.
+        let mut told = false;
+        let _seat = loop {
+            match app.seat(handle.key()) {
+                Ok(seat) => break seat,
+                Err(overload) => {
+                    if !std::mem::replace(&mut told, true) {
+                        let notice = overload.notice();
+                        yield (index, Part::Notice { json: notice.json(), kind: notice.kind(), moves_to: None });
+                    }
+                    sleep(overload.after()).await;
+                }
+            }
+        };
         let Ok(begun) = begin(&handle, start).await else {
             yield (index, Part::Gone);
             return;
@@ -169,16 +187,14 @@ fn body(
     mut positions: Vec<Position>,
 ) -> impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> + use<> {
     let retry_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
-    let after_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
-    let stopping = app.stopping.child_token();
-    let mut fate = app.fate();
-    let present = app.reads(Transport::SseMultiplex);
+    let (stopping, lifetime, stop_notice) = (app.stopping.child_token(), app.lifetime(), app.comes_back());
+    let (mut fate, present) = (app.fate(), app.reads(Transport::SseMultiplex));
     async_stream::stream! {
         let _present = present;
         yield Ok(native::opening(retry_ms));
         let mut stopped = pin!(stopping.cancelled());
-        let mut heartbeat = pin!(sleep(HEARTBEAT_EVERY));
         let mut last_write = Instant::now();
+        let mut look = pin!(sleep_until(lifetime.look_at(last_write + HEARTBEAT_EVERY)));
         loop {
             tokio::select! {
                 biased;
@@ -194,15 +210,19 @@ fn body(
                     yield Ok(encode(&mut positions, index, part));
                 }
                 () = stopped.as_mut() => {
-                    yield Ok(Notice::Reconnect { after_ms }.sse(None));
+                    yield Ok(stop_notice.sse(None));
                     return;
                 }
-                () = heartbeat.as_mut() => {
+                () = look.as_mut() => {
+                    if let Some(notice) = lifetime.is_over() {
+                        yield Ok(notice.sse(None));
+                        return;
+                    }
                     if Instant::now() >= last_write + HEARTBEAT_EVERY {
                         last_write = Instant::now();
                         yield Ok(native::HEARTBEAT);
                     }
-                    heartbeat.as_mut().reset(last_write + HEARTBEAT_EVERY);
+                    look.as_mut().reset(lifetime.look_at(last_write + HEARTBEAT_EVERY));
                 }
             }
         }

@@ -112,16 +112,19 @@ pub(super) async fn create(app: App, request: Request) -> Result<Response, Probl
     let maker = app.clone();
     let work = async move {
         let JsonBytes(body) = JsonBytes::<CREATE_BYTES_MAX>::from_request(request, &()).await?;
-        let create: Create = extract::parse(&body)?;
-        Ok::<_, Problem>(maker.create(create.into()).await?)
+        let mut new: NewSession = extract::parse::<Create>(&body)?.into();
+        // Who will read it has a place before there is anything to read.
+        let key = maker.key(new.id.get_or_insert_with(|| maker.env.session_id()).clone());
+        let seat = (form == Form::Sse).then(|| maker.seat(&key)).transpose()?;
+        Ok::<_, Problem>((maker.create(new).await?, seat))
     };
-    let handle = app.whole(work).await?;
+    let (handle, seat) = app.whole(work).await?;
     let session = handle.key().session.clone();
     let name = HeaderValue::from_str(session.as_str()).expect("a session id is ASCII");
     let location = HeaderValue::from_str(&format!("/v1/sessions/{session}")).expect("a session id is ASCII");
     let named = [(HeaderName::from_static("steerage-session"), name), (header::LOCATION, location)];
-    if form == Form::Sse {
-        let stream = events::stream(&app, handle, Start::After(Seq::ZERO), Until::Idle);
+    if let Some(seat) = seat {
+        let stream = events::stream(&app, handle, seat, Start::After(Seq::ZERO), Until::Idle);
         return Ok((named, stream).into_response());
     }
     let snapshot = handle.snapshot().await?;

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     App,
+    admission::Seat,
     events::{HEARTBEAT_EVERY, WRITE_BYTES_MAX},
 };
 use crate::{
@@ -52,6 +53,8 @@ pub(super) struct Telling<T> {
     pub(super) teller: T,
     /// What comes before the next frame's.
     pub(super) chunks: Chunks,
+    /// The place of whoever is told; a telling that is only looked into has none.
+    pub(super) seat: Option<Seat>,
 }
 
 impl<T: Teller> Telling<T> {
@@ -60,10 +63,10 @@ impl<T: Teller> Telling<T> {
         // A token of its own: thousands of readers on one would share one lock.
         let stopping = app.stopping.child_token();
         let token_over = app.token_over();
-        let Self { handle, mut reader, mut teller, mut chunks } = self;
+        let Self { handle, mut reader, mut teller, mut chunks, seat } = self;
         let present = app.reads(T::TRANSPORT);
         stream! {
-            let _present = present;
+            let _held = (seat, present);
             yield Piece::Opening;
             let mut stopped = pin!(stopping.cancelled());
             let mut token_over = pin!(token_over);
@@ -113,7 +116,7 @@ impl<T: Teller> Telling<T> {
     /// Follows it to its end without telling anybody. `None` when the server stops first, or the log cannot be followed.
     pub(super) async fn finish(self, app: &App) -> Option<T> {
         let stopping = app.stopping.child_token();
-        let Self { handle, mut reader, mut teller, mut chunks } = self;
+        let Self { handle, mut reader, mut teller, mut chunks, seat: _seat } = self;
         while !teller.ends(handle.tail() == reader.cursor(), &mut chunks) {
             chunks.clear();
             tokio::select! {

@@ -15,20 +15,20 @@ use axum::{
 use bytes::Bytes;
 use futures_util::{
     SinkExt as _, StreamExt as _,
-    stream::{FuturesUnordered, Next, SplitSink, SplitStream},
+    stream::{FuturesUnordered, SplitSink},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, Timeout, error::Elapsed, interval_at, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 
-use tokio_tungstenite::tungstenite::{Error as WsError, error::ProtocolError};
-
 use super::{
-    App, auth,
-    control::give,
+    App,
+    admission::{Overload, Seat},
+    auth,
+    control::give_in_turn,
     error::Problem,
     events::{From, RETRY_MS, Start, WRITE_BYTES_MAX, begin, caught_up, ending, token_notice},
     extract::{self, Params, Session},
@@ -38,19 +38,23 @@ use crate::{
     command::{COMMAND_BYTES_MAX, Command},
     dialect::native::Notice,
     frame::Frame,
+    id::CommandId,
+    limit::{Inflow, Rate},
     metrics::Transport,
-    session::Handle,
+    session::{CANCEL_LANE_REQUESTS, Handle},
 };
 
-/// How often we ping, and the silence after which a peer is gone.
+mod inbox;
+
+pub(super) use inbox::{Beyond, Inbox};
+
+/// How often we ping.
 pub(super) const PING_EVERY: Duration = Duration::from_secs(15);
-const SILENCE_MAX: Duration = Duration::from_secs(25);
 /// Longest that one message may take to leave.
 const SEND_MAX: Duration = Duration::from_secs(10);
-/// Commands of one socket that wait for their receipts; more are refused as `busy`.
-const COMMANDS_WAITING_MAX: usize = 32;
-/// Messages that are not commands, per minute, before the socket is closed.
-pub(super) const MISTAKES_MAX: u32 = 10;
+/// Commands of one socket that wait for their receipts, cancels apart; more are refused as `busy`. More than a socket may
+/// send at once.
+const COMMANDS_WAITING_MAX: usize = 64;
 /// Longest message to a peer. The longest is a snapshot, which is at most what a session holds by default; an event is at
 /// most a body of 4 MiB or an answer of 32 MiB. The sink takes a message when the one before it has left, so this is no
 /// room that is used, only the bound on what else gathers when a peer reads nothing: answers to its pings.
@@ -64,6 +68,7 @@ pub(super) mod close {
     pub(in crate::http) const PROTOCOL: u16 = 1002;
     pub(in crate::http) const UNSUPPORTED: u16 = 1003;
     pub(in crate::http) const NOT_UTF8: u16 = 1007;
+    pub(in crate::http) const POLICY: u16 = 1008;
     pub(in crate::http) const TOO_BIG: u16 = 1009;
     pub(in crate::http) const SERVICE_RESTART: u16 = 1012;
     pub(in crate::http) const TRY_AGAIN_LATER: u16 = 1013;
@@ -88,41 +93,68 @@ pub(super) async fn upgrade(
 ) -> Result<Response, Problem> {
     let cursor = extract::cursor(request.headers(), query.after.as_deref())?;
     let upgrade = upgraded(request, &app, COMMAND_BYTES_MAX).await?;
+    if let Err(overload) = app.opens() {
+        return Ok(upgrade.serve(&app, move |(sink, _)| turn_away(overload, sink)));
+    }
     let handle = app.open(&key).await?;
     let start = Start::new(&handle, cursor, query.from.unwrap_or_default());
-    let tracker = app.tracker.clone();
-    Ok(upgrade.on_upgrade(move |socket| tracker.track_future(serve(app, handle, start, socket))))
+    let serving = app.clone();
+    Ok(match app.seat(&key) {
+        Ok(seat) => upgrade.serve(&app, move |socket| serve(serving, handle, seat, start, socket)),
+        Err(overload) => upgrade.serve(&app, move |(sink, _)| turn_away(overload, sink)),
+    })
+}
+
+/// A socket that will be one when its request is answered.
+pub(super) struct Upgrade {
+    upgrade: WebSocketUpgrade,
+    rate: Rate,
+    inflow: Option<Inflow>,
+    message_bytes_max: usize,
+}
+
+impl Upgrade {
+    /// Answers the request; `serve` has the socket's two halves, and the server waits for its end.
+    pub(super) fn serve<F>(self, app: &App, serve: impl FnOnce((Sink, Inbox)) -> F + Send + 'static) -> Response
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Self { upgrade, rate, inflow, message_bytes_max } = self;
+        let tracker = app.tracker.clone();
+        upgrade.on_upgrade(move |socket| {
+            let (sink, stream) = socket.split();
+            tracker.track_future(serve((sink, Inbox::new(stream, rate, inflow, message_bytes_max))))
+        })
+    }
 }
 
 /// The upgrade of a request to a socket that takes messages of at most `message_bytes_max`.
-pub(super) async fn upgraded(
-    request: Request,
-    app: &App,
-    message_bytes_max: usize,
-) -> Result<WebSocketUpgrade, Problem> {
+pub(super) async fn upgraded(request: Request, app: &App, message_bytes_max: usize) -> Result<Upgrade, Problem> {
+    let inflow = request.extensions().get::<Inflow>().cloned();
     let upgrade = WebSocketUpgrade::from_request(request, app).await.map_err(|rejection| {
         match rejection.into_response().status() {
             StatusCode::UPGRADE_REQUIRED => Problem::new("upgrade_required", "this connection cannot be upgraded"),
             _ => Problem::new("upgrade_required", "open a WebSocket (RFC 6455, version 13) here"),
         }
     })?;
-    Ok(upgrade
+    let upgrade = upgrade
         .protocols([auth::PROTOCOL])
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0)
         .max_write_buffer_size(MESSAGE_BYTES_MAX)
         .max_message_size(message_bytes_max)
-        .max_frame_size(message_bytes_max))
+        .max_frame_size(message_bytes_max);
+    Ok(Upgrade { upgrade, rate: app.admission.socket_messages(), inflow, message_bytes_max })
 }
 
 /// The writing half of a socket.
 pub(super) type Sink = SplitSink<WebSocket, Message>;
 
-async fn serve(app: App, handle: Handle, start: Start, socket: WebSocket) {
+async fn serve(app: App, handle: Handle, _seat: Seat, start: Start, (socket, inbox): (Sink, Inbox)) {
     let _present = app.reads(Transport::Websocket);
-    let (mut sink, stream) = socket.split();
+    let mut sink = socket;
     let (answers, answered) = mpsc::channel(COMMANDS_WAITING_MAX);
-    let reading = read(handle.clone(), stream, answers);
+    let reading = read(handle.clone(), inbox, answers);
     let writing = write(&app, handle, start, &mut sink, answered);
     let ending = tokio::select! {
         biased;
@@ -137,6 +169,12 @@ async fn serve(app: App, handle: Handle, start: Start, socket: WebSocket) {
     say_goodbye(&mut sink, ending).await;
 }
 
+/// Tells why there is no place, to one who can only hear it on the socket: a browser shows no status of an upgrade.
+async fn turn_away(overload: Overload, mut sink: Sink) {
+    let told = send(&mut sink, [text(overload.notice().json())]).await;
+    say_goodbye(&mut sink, told.and(Some((close::TRY_AGAIN_LATER, "come back later")))).await;
+}
+
 /// Why a socket is closed; `None` when the peer has gone.
 pub(super) type Ending = Option<(u16, &'static str)>;
 
@@ -144,67 +182,59 @@ pub(super) type Ending = Option<(u16, &'static str)>;
 pub(super) const TOKEN_OVER: Ending = Some((close::TOKEN_OVER, "the token has ended"));
 
 /// Takes commands in; their answers go to the writing side.
-async fn read(handle: Handle, mut stream: SplitStream<WebSocket>, answers: mpsc::Sender<Value>) -> Ending {
-    let mut waiting = FuturesUnordered::new();
-    let (mut mistakes, mut counted_since) = (0, Instant::now());
+async fn read(handle: Handle, mut inbox: Inbox, answers: mpsc::Sender<Value>) -> Ending {
+    // A cancel waits in a lane of its own, here as in the session.
+    let (mut waiting, mut stopping) = (FuturesUnordered::new(), FuturesUnordered::new());
     loop {
-        let message = tokio::select! {
+        let text = tokio::select! {
             biased;
-            Some(answer) = waiting.next(), if !waiting.is_empty() => {
+            Some(answer) = stopping.next(), if !stopping.is_empty() => {
                 // A writer that has ended ends this side, too.
                 if answers.send(answer).await.is_err() {
                     return None;
                 }
                 continue;
             }
-            message = next(&mut stream) => message,
-        };
-        let text = match heard(message) {
-            Ok(Some(text)) => text,
-            Ok(None) => continue,
-            Err(ending) => return ending,
-        };
-        let problem = match Command::decode(text.as_bytes()) {
-            Ok(command) if waiting.len() < COMMANDS_WAITING_MAX => {
-                let handle = handle.clone();
-                waiting.push(async move { answer(&handle, command).await });
+            Some(answer) = waiting.next(), if !waiting.is_empty() => {
+                if answers.send(answer).await.is_err() {
+                    return None;
+                }
                 continue;
             }
-            Ok(_) => Problem::new("busy", format!("{COMMANDS_WAITING_MAX} commands of this socket wait already")),
+            text = inbox.next() => text,
+        };
+        let text = match text {
+            Ok(text) => text,
+            Err(ending) => return ending,
+        };
+        let message = match Command::decode(text.as_bytes()) {
+            Ok(command) => {
+                let is_cancel = matches!(command, Command::Cancel(_));
+                let (lane, lane_max) = match is_cancel {
+                    true => (&stopping, CANCEL_LANE_REQUESTS),
+                    false => (&waiting, COMMANDS_WAITING_MAX),
+                };
+                let problem = match inbox.take(is_cancel) {
+                    Ok(()) if lane.len() < lane_max => {
+                        lane.push(answer(handle.clone(), command));
+                        continue;
+                    }
+                    Ok(()) => Problem::new("busy", format!("{lane_max} commands of this socket wait already")).after(1),
+                    Err(Beyond::Refused(problem)) => problem,
+                    Err(Beyond::Closed(ending)) => return ending,
+                };
+                error_message(&problem, command.command_id())
+            }
             Err(error) => {
-                if counted_since.elapsed() > Duration::from_secs(60) {
-                    (mistakes, counted_since) = (0, Instant::now());
+                if let Err(ending) = inbox.mistake("too many messages that are not commands") {
+                    return ending;
                 }
-                mistakes += 1;
-                if mistakes > MISTAKES_MAX {
-                    return Some((close::MISTAKES, "too many messages that are not commands"));
-                }
-                error.into()
+                error_message(&error.into(), None)
             }
         };
-        if answers.send(error_message(&problem)).await.is_err() {
+        if answers.send(message).await.is_err() {
             return None;
         }
-    }
-}
-
-/// The next message; an error when nothing comes for too long.
-pub(super) fn next(stream: &mut SplitStream<WebSocket>) -> Timeout<Next<'_, SplitStream<WebSocket>>> {
-    timeout(SILENCE_MAX, stream.next())
-}
-
-/// The text of a message, if it is one; or how the socket ends.
-pub(super) fn heard(
-    message: Result<Option<Result<Message, axum::Error>>, Elapsed>,
-) -> Result<Option<Utf8Bytes>, Ending> {
-    match message {
-        Err(_) => Err(Some((close::SILENT, "no sign of life"))),
-        Ok(None) => Err(None),
-        Ok(Some(Err(error))) => Err(broken(error)),
-        Ok(Some(Ok(Message::Close(_)))) => Err(Some((close::NORMAL, "bye"))),
-        Ok(Some(Ok(Message::Binary(_)))) => Err(Some((close::UNSUPPORTED, "messages are JSON text"))),
-        Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => Ok(None),
-        Ok(Some(Ok(Message::Text(text)))) => Ok(Some(text)),
     }
 }
 
@@ -216,38 +246,28 @@ pub(super) async fn say_goodbye(sink: &mut Sink, ending: Ending) {
     }
 }
 
-/// How a socket ends whose peer does not keep to the protocol. One that broke off hears nothing.
-fn broken(error: axum::Error) -> Ending {
-    match error.into_inner().downcast_ref::<WsError>()? {
-        WsError::Capacity(_) => Some((close::TOO_BIG, "the message is too long")),
-        WsError::Utf8(_) => Some((close::NOT_UTF8, "text is UTF-8")),
-        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
-        WsError::Protocol(_) => Some((close::PROTOCOL, "this is not the WebSocket protocol")),
-        _ => None,
-    }
-}
-
-async fn answer(handle: &Handle, command: Command) -> Value {
+async fn answer(handle: Handle, command: Command) -> Value {
     let command_id = command.command_id().cloned();
-    match give(handle, command).await {
+    match give_in_turn(&handle, command).await {
         Ok(receipt) => {
             let mut message = serde_json::to_value(receipt).expect("a receipt is plain JSON");
             message["type"] = json!("receipt");
             message
         }
-        Err(problem) => {
-            let mut message = error_message(&problem);
-            if let Some(command_id) = command_id {
-                message["command_id"] = json!(command_id);
-            }
-            message
-        }
+        Err(problem) => error_message(&problem, command_id.as_ref()),
     }
 }
 
-fn error_message(problem: &Problem) -> Value {
+fn error_message(problem: &Problem, command_id: Option<&CommandId>) -> Value {
     let mut message = problem.json();
     message["type"] = json!("error");
+    if let Some(command_id) = command_id {
+        message["command_id"] = json!(command_id);
+    }
+    // What a response says in a header.
+    if let Some(ms) = problem.retry_after_ms() {
+        message["retry_after_ms"] = json!(ms);
+    }
     message
 }
 
@@ -277,11 +297,16 @@ async fn write(app: &App, handle: Handle, start: Start, sink: &mut Sink, mut ans
             Some(answer) = answers.recv() => send(sink, [text(answer.to_string())]).await?,
             Some(fate @ Fate::Expiring(_)) = fate.next() => send(sink, [text(token_notice(fate).json())]).await?,
             () = stopped.as_mut() => {
-                let after_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
-                send(sink, [text(Notice::Reconnect { after_ms }.json())]).await?;
+                send(sink, [text(app.comes_back().json())]).await?;
                 return Some((close::SERVICE_RESTART, "the server restarts"));
             }
-            _ = ping.tick() => send(sink, [Message::Ping(Bytes::new())]).await?,
+            _ = ping.tick() => {
+                if let Some(notice) = app.shed() {
+                    send(sink, [text(notice.json())]).await?;
+                    return Some((close::TRY_AGAIN_LATER, "come back later"));
+                }
+                send(sink, [Message::Ping(Bytes::new())]).await?;
+            }
             frames = reader.next(WRITE_BYTES_MAX) => match frames {
                 Ok(Some(frames)) => send(sink, frames.iter().map(event)).await?,
                 Ok(None) => {

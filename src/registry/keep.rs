@@ -6,7 +6,12 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 use super::{Registry, RegistryError};
-use crate::{id::SessionKey, session::Handle, store::StoreError};
+use crate::{
+    id::{SessionKey, Tenant},
+    limit::Pressure,
+    session::Handle,
+    store::StoreError,
+};
 
 /// How often it is looked. A session that expires is gone that much late when it is not in memory.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -16,6 +21,8 @@ const IDLE_LOOKS: usize = 12;
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 /// Sessions that are opened side by side after a start: each is a read of its log.
 const OPENED_AT_ONCE: usize = 16;
+/// What was in memory when the process before ended comes back whatever its tenant may have: it was begun already.
+const NO_BOUND: usize = 0;
 
 impl Registry {
     /// Takes up what a process before this one left, then keeps order until the server stops.
@@ -43,15 +50,30 @@ impl Registry {
 
     /// Sessions that nobody uses leave the memory: their task ends when nobody can speak to it any more.
     fn let_go(&self) {
-        self.live().retain(|_, handle| !handle.is_idle_for(IDLE_LOOKS));
+        self.live().let_go(IDLE_LOOKS);
     }
 
-    /// Room for one more session in memory, if need be in the place of those that nobody uses at this moment.
-    pub(super) fn make_room(&self) -> Result<(), RegistryError> {
+    /// Refuses what is new while there is little memory.
+    pub(super) fn begins_something(&self) -> Result<(), RegistryError> {
+        match self.memory.pressure() {
+            Pressure::None => Ok(()),
+            _ => Err(RegistryError::MemoryScarce { max: self.memory.max().unwrap_or_default() }),
+        }
+    }
+
+    /// Room for one more session of the tenant in memory, if need be in the place of those that nobody uses at this
+    /// moment: of its own, where it has `of_tenant_max` (0 is no bound), else of everybody's.
+    pub(super) fn make_room(&self, tenant: &Tenant, of_tenant_max: usize) -> Result<(), RegistryError> {
         let most = self.config.sessions_max;
         let mut live = self.live();
+        if of_tenant_max > 0 && live.len_of(tenant) >= of_tenant_max {
+            live.let_go_of(tenant, 1);
+            if live.len_of(tenant) >= of_tenant_max {
+                return Err(RegistryError::TenantFull(of_tenant_max));
+            }
+        }
         if live.len() >= most {
-            live.retain(|_, handle| !handle.is_idle_for(1));
+            live.let_go(1);
         }
         if live.len() < most { Ok(()) } else { Err(RegistryError::Full(most)) }
     }
@@ -70,7 +92,7 @@ impl Registry {
             tracing::info!(sessions = due.len(), "taking up sessions that have something to do");
         }
         for some in due.chunks(OPENED_AT_ONCE) {
-            let opened = futures_util::future::join_all(some.iter().map(|key| self.open(key))).await;
+            let opened = futures_util::future::join_all(some.iter().map(|key| self.opened(key, NO_BOUND))).await;
             for (key, opened) in some.iter().zip(opened) {
                 if let Err(error) = opened {
                     tracing::error!(
@@ -86,7 +108,7 @@ impl Registry {
     /// Ends every log: readers are told why, and who asks again gets what is stored.
     fn tell_failure(&self) {
         let reason = self.store.failure().unwrap_or_default();
-        let handles: Vec<Handle> = self.live().drain().map(|(_, handle)| handle).collect();
+        let handles: Vec<Handle> = self.live().take();
         for handle in handles {
             handle.fail(StoreError::Failed(reason.clone()));
         }

@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::places::Place;
-use crate::{config, metrics::Present};
+use crate::{config, limit::Inflow, metrics::Present};
 
 /// Bytes up to which parts are joined: several tokens, and small enough for the stack.
 const JOINED_MAX_BYTES: usize = 1024;
@@ -60,6 +60,8 @@ pub struct Connection<T> {
     stall_timeout: Duration,
     /// Runs while the peer takes nothing of what waits for it.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// What the peer may still send; a socket bounds it.
+    inflow: Inflow,
     /// Held for as long as the connection is there, whoever has it: an upgraded one leaves hyper.
     held: Option<Held>,
 }
@@ -81,7 +83,8 @@ pub(super) enum Protocol {
 
 impl<T> Connection<T> {
     pub(super) fn new(io: T, stall_timeout: Duration, held: Option<Held>) -> Self {
-        Self { io, end_seen: false, read_ahead: Bytes::new(), stall_timeout, stalled: None, held }
+        let inflow = Inflow::default();
+        Self { io, end_seen: false, read_ahead: Bytes::new(), stall_timeout, stalled: None, inflow, held }
     }
 
     /// It is known now what it speaks.
@@ -89,6 +92,11 @@ impl<T> Connection<T> {
         if let Some(held) = &mut self.held {
             held.present = present;
         }
+    }
+
+    /// What its peer may still send.
+    pub(super) fn inflow(&self) -> Inflow {
+        self.inflow.clone()
     }
 
     /// What a write came to. Each bit that the peer takes gives it the whole time again.
@@ -133,6 +141,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Connection<T> {
         }
         let before = buf.remaining();
         let result = Pin::new(&mut self.io).poll_read(cx, buf);
+        self.inflow.read(before - buf.remaining())?;
         let end = matches!(result, Poll::Ready(Ok(()))) && before > 0 && buf.remaining() == before;
         if end && !self.end_seen {
             self.end_seen = true;

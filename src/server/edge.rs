@@ -201,8 +201,15 @@ impl Edge {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let router = self.router.clone();
-        let service = service_fn(move |request: Request<Incoming>| router.clone().call(received(request, peer)));
+        let (router, inflow) = (self.router.clone(), io.inflow());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let mut request = received(request, peer);
+            // What becomes a socket bounds what its peer may send.
+            if request.headers().contains_key(header::UPGRADE) {
+                request.extensions_mut().insert(inflow.clone());
+            }
+            router.clone().call(request)
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.bounds.header_timeout())

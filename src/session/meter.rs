@@ -134,7 +134,7 @@ impl Meter {
             Reply::Receipt(Receipt { replayed: true, .. }) => CommandResult::Replayed,
             Reply::Receipt(receipt) => receipt.status.into(),
             Reply::Conflict(_) => CommandResult::Conflict,
-            Reply::Full(_) => CommandResult::Full,
+            Reply::Full(_) | Reply::TooManyRuns(_) => CommandResult::Full,
         };
         self.metrics.work.receipts.of(kind, result).inc();
     }

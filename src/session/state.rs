@@ -98,6 +98,8 @@ pub enum Reply {
     Conflict(Receipt),
     /// Refused without a trace: the log has no room for it.
     Full(&'static str),
+    /// Refused before it came to the machine: it would begin a run, and its tenant has so many, as many as it may.
+    TooManyRuns(usize),
 }
 
 /// An event in its place, not yet encoded.

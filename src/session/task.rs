@@ -34,13 +34,16 @@ use crate::{
     env::Millis,
     event::{Event, FailureCode},
     frame::Encoder,
-    id::{CallId, Seq, SessionKey},
+    id::{CallId, Seq, SessionKey, Tenant},
+    limit::{Full, Permit},
     log::SessionLog,
     provider::{Delta, Deltas, ProviderError},
     store::{Append, Note, StoreError, Term},
     tool::ToolCall,
     trace::Spans,
 };
+
+mod runs;
 
 /// Deltas that are taken at a time when more are ready: bounds how long a command waits behind a fast upstream.
 const DELTAS_AT_A_TIME: usize = 256;
@@ -70,6 +73,8 @@ pub struct Task {
     timer_at: Option<Millis>,
     tickets: HashMap<Ticket, (CommandKind, oneshot::Sender<Reply>)>,
     last_ticket: u64,
+    /// Held for as long as a run goes on.
+    run: Option<Permit<Tenant>>,
     deleted: Option<oneshot::Sender<()>>,
     over: bool,
     meter: Meter,
@@ -181,10 +186,12 @@ impl Task {
             timer_at: None,
             tickets: HashMap::new(),
             last_ticket: 0,
+            run: None,
             deleted: None,
             over: false,
             meter,
         };
+        task.count_run();
         task.take_effects();
         (task, handle)
     }
@@ -244,6 +251,7 @@ impl Task {
     fn step(&mut self, input: Input) {
         let now = self.world.env.now();
         self.state.step(input, now, &mut self.out);
+        self.count_run();
         self.take_effects();
     }
 
@@ -398,6 +406,10 @@ impl Task {
     fn request(&mut self, request: Request) {
         match request {
             Request::Command { command, by, reply } => {
+                if let Err(Full { max }) = self.may_begin(&command) {
+                    let _gave_up = reply.send(Reply::TooManyRuns(max));
+                    return;
+                }
                 self.last_ticket += 1;
                 let ticket = Ticket(self.last_ticket);
                 self.tickets.insert(ticket, (command.kind(), reply));

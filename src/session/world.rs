@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{env::Env, metrics::Metrics, provider::Provider, store::Store, tool::Tools, trace::Tracer};
+use crate::{
+    env::Env, id::Tenant, limit::Quotas, metrics::Metrics, provider::Provider, store::Store, tool::Tools, trace::Tracer,
+};
 
 /// Everything a session needs of the world.
 #[derive(Clone)]
@@ -19,4 +21,6 @@ pub struct World {
     pub metrics: Arc<Metrics>,
     /// Makes spans of its runs.
     pub tracer: Tracer,
+    /// The runs of each tenant.
+    pub runs: Arc<Quotas<Tenant>>,
 }

@@ -21,6 +21,7 @@ mod failstop;
 mod handover;
 mod history;
 mod idle;
+mod limits;
 mod longsocket;
 mod machine;
 mod openai_chat;

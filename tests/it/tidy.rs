@@ -14,7 +14,7 @@ const FLOORS: [&[&str]; 11] = [
     &["crash", "digest", "id", "spec"],
     &["command", "env"],
     &["event"],
-    &["auth", "fetch", "frame", "metrics", "openai", "sse", "trace"],
+    &["auth", "fetch", "frame", "limit", "metrics", "openai", "sse", "trace"],
     &["log"],
     &["dialect", "provider", "store", "tool"],
     &["session"],
@@ -25,7 +25,7 @@ const FLOORS: [&[&str]; 11] = [
 ];
 
 /// The modules of the binary: they use the library as anyone does.
-const BINARY: [&str; 3] = ["chat", "main", "operate"];
+const BINARY: [&str; 4] = ["chat", "main", "operate", "signals"];
 
 /// The folders whose files do not see each other: one adapter knows nothing of the next.
 const ADAPTERS: [&str; 4] = ["dialect", "provider", "store", "tool"];

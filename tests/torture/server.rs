@@ -89,6 +89,9 @@ fn act(file: &Path, line: &Value) -> std::io::Result<()> {
 pub(crate) async fn run(store: &str, on_crash: &str, upstream: u16, tools: &Path) -> Result<(), String> {
     let on_crash = if on_crash == "fail" { OnCrash::Fail } else { OnCrash::Continue };
     let mut config = Config { store: store.to_owned(), on_crash, drain_grace_s: GRACE_S, ..Config::default() };
+    // What is tried here is not how often: controllers and readers of all sessions are at work at once, from one tenant.
+    (config.limits.session_creates_per_s, config.limits.socket_messages_per_s) = (0, 0);
+    config.limits.readers_per_session_max = 0;
     config.add_upstream(&format!("oracle=http://127.0.0.1:{upstream}/v1")).map_err(|error| error.to_string())?;
     let act = |name, idempotent| Act { name, idempotent, file: tools.to_owned() };
     let server =

@@ -13,8 +13,8 @@ use crate::{
     event::Event,
     frame::Frame,
     http::{
-        events::WRITE_BYTES_MAX,
-        look::{event_at, frame_at, unreadable},
+        admission::Seat,
+        look::{self, event_at, frame_at, unreadable},
         tell::{Piece, Teller, Telling},
     },
     id::{CallId, RunId, Seq},
@@ -41,6 +41,7 @@ pub(super) struct Played {
     run: Seq,
     first: Seq,
     options: Options,
+    seat: Option<Seat>,
 }
 
 /// The newest run of a chat, or the run of a turn, if there is something to be played. `None` where there is no such
@@ -48,16 +49,17 @@ pub(super) struct Played {
 pub(super) async fn newest(app: &App, id: &str, options: Options, ended: bool) -> Result<Option<Played>, Problem> {
     let chat = chat::Chat::or_turn(app.caller.tenant.clone(), id);
     let Some(handle) = app.find(&chat.key).await? else { return Ok(None) };
+    let seat = app.seat(&chat.key)?;
     if let Some(event) = chat.turn {
         let Ok(at) = handle.locate(event) else { return Ok(None) };
-        return Played::turn(handle, at, options).await;
+        return Ok(Played::turn(handle, at, options).await?.map(|played| played.seated(seat)));
     }
     let Some(NewestRun { first, ended_at, .. }) = handle.newest_run().await? else { return Ok(None) };
     let over = ended_at.is_some_and(|at| app.env.now().0.saturating_sub(at.0) > PLAYED_AFTER_END_MS);
     if over && !ended {
         return Ok(None);
     }
-    Ok(Some(Played::run(handle, first, options).await?))
+    Ok(Some(Played::run(handle, first, options).await?.seated(seat)))
 }
 
 impl Played {
@@ -70,7 +72,12 @@ impl Played {
         if let Some(created) = frame_at(&handle, Seq(1)).await? {
             turn.push(&created, &mut chunks).map_err(unreadable)?;
         }
-        Ok(Self { handle, reader, turn, chunks, run, first: run, options })
+        Ok(Self { handle, reader, turn, chunks, run, first: run, options, seat: None })
+    }
+
+    /// The same for a reader who has a place.
+    pub(super) fn seated(self, seat: Seat) -> Self {
+        Self { seat: Some(seat), ..self }
     }
 
     /// The run from the first moment at which it waited for one of these calls, and the calls that it waits for now.
@@ -113,7 +120,7 @@ impl Played {
 
     /// What can be read now. `None` at the tail.
     async fn ready(&mut self) -> Result<Option<Vec<Frame>>, Problem> {
-        Ok(self.reader.ready(WRITE_BYTES_MAX).await?.filter(|frames| !frames.is_empty()))
+        Ok(look::ready(&mut self.reader).await?)
     }
 
     /// The response whose first event is at `at`.
@@ -183,8 +190,8 @@ impl Played {
 
     /// Plays it, without the first `skip` chunks.
     pub(super) fn play(self, app: &App, skip: usize) -> impl Stream<Item = Piece> + Send + 'static {
-        let Self { handle, reader, turn: teller, chunks, .. } = self;
-        Telling { handle, reader, teller, chunks }.pieces(app, skip)
+        let Self { handle, reader, turn: teller, chunks, seat, .. } = self;
+        Telling { handle, reader, teller, chunks, seat }.pieces(app, skip)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     dialect::ai_sdk::request::{Anew, ClientAnswer, Intent, InvalidSubmission, Submission},
     digest::digest,
     http::{extract::Object, look},
-    id::{CallId, CommandId, MessageId, RunId},
+    id::{CallId, CommandId, MessageId, RunId, SessionKey},
     registry::{NewSession, RegistryError},
     spec::{OnDisconnect, Params, Role, ToolSpec},
 };
@@ -51,10 +51,13 @@ pub(super) async fn submit(
 ) -> Result<Played, Problem> {
     let id = submission.id.clone();
     let intent = submission.intent()?;
-    let handle = chat(app, id.as_deref(), new, intent.can_begin()).await?;
+    let key = id.map_or_else(|| app.key(app.env.session_id()), |id| Chat::named(app.caller.tenant.clone(), &id).key);
+    // Who will be told has a place before anything is done.
+    let seat = app.seat(&key)?;
+    let handle = chat(app, key, new, intent.can_begin()).await?;
     // Whoever posts is a reader already: a session that ends when its last one leaves must not end in between.
     let _here = handle.reader(handle.tail());
-    match intent {
+    let played = match intent {
         Intent::Say { content, message_id, history, anew } => {
             let command_id = match (&message_id, anew) {
                 (None, _) | (_, Anew::Yes) => None,
@@ -81,12 +84,12 @@ pub(super) async fn submit(
         Intent::FollowUp { message_id, calls, answers } => {
             follow_up(handle.clone(), &message_id, &calls, answers, options).await
         }
-    }
+    };
+    Ok(played?.seated(seat))
 }
 
 /// The session of the chat, made if there is none.
-async fn chat(app: &App, id: Option<&str>, new: NewChat, can_begin: bool) -> Result<Handle, Problem> {
-    let key = id.map_or_else(|| app.key(app.env.session_id()), |id| Chat::named(app.caller.tenant.clone(), id).key);
+async fn chat(app: &App, key: SessionKey, new: NewChat, can_begin: bool) -> Result<Handle, Problem> {
     if let Some(handle) = app.find(&key).await? {
         return with_model(handle, new.model.as_deref()).await;
     }

@@ -11,13 +11,10 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    extract::ws::{Message, WebSocket},
-    response::Response,
-};
+use axum::{extract::ws::Message, response::Response};
 use futures_util::{
     Stream, StreamExt as _,
-    stream::{FuturesUnordered, SelectAll, SplitStream},
+    stream::{FuturesUnordered, SelectAll},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -35,7 +32,7 @@ use crate::{
     dialect::ai_sdk::{Chunks, request::Submission},
     http::{
         tell::Piece,
-        ws::{Ending, PING_EVERY, Sink, TOKEN_OVER, close, heard, next, say_goodbye, send, upgraded},
+        ws::{Beyond, Ending, Inbox, PING_EVERY, Sink, TOKEN_OVER, close, say_goodbye, send, upgraded},
     },
     id::RunId,
     session::Handle,
@@ -165,16 +162,16 @@ pub(in crate::http) async fn upgrade(
     request: axum::extract::Request,
 ) -> Result<Response, Plain> {
     let options = wishes(asked)?.options()?;
-    let tracker = app.tracker.clone();
     let upgrade = upgraded(request, &app, CREATE_BYTES_MAX).await?;
-    Ok(upgrade.on_upgrade(move |socket| tracker.track_future(serve(app, options, socket))))
+    app.opens()?;
+    let serving = app.clone();
+    Ok(upgrade.serve(&app, move |socket| serve(serving, options, socket)))
 }
 
-async fn serve(app: App, options: Options, socket: WebSocket) {
-    let (mut sink, stream) = socket.split();
+async fn serve(app: App, options: Options, (mut sink, inbox): (Sink, Inbox)) {
     let (tell, told) = mpsc::channel(REQUESTS_MAX);
     let active = Active::default();
-    let reading = read(&app, options, stream, &active, tell);
+    let reading = read(&app, options, inbox, &active, tell);
     let writing = write(&app, &mut sink, &active, told);
     let ending = tokio::select! {
         biased;
@@ -186,16 +183,10 @@ async fn serve(app: App, options: Options, socket: WebSocket) {
 }
 
 /// Takes requests in. Each is worked at in a task of its own, which goes on when the socket is lost.
-async fn read(
-    app: &App,
-    options: Options,
-    mut stream: SplitStream<WebSocket>,
-    active: &Active,
-    tell: mpsc::Sender<Told>,
-) -> Ending {
+async fn read(app: &App, options: Options, mut inbox: Inbox, active: &Active, tell: mpsc::Sender<Told>) -> Ending {
     let mut working = FuturesUnordered::new();
     loop {
-        let message = tokio::select! {
+        let text = tokio::select! {
             biased;
             Some(told) = working.next(), if !working.is_empty() => {
                 if let Some(told) = told
@@ -205,11 +196,10 @@ async fn read(
                 }
                 continue;
             }
-            message = next(&mut stream) => message,
+            text = inbox.next() => text,
         };
-        let text = match heard(message) {
-            Ok(Some(text)) => text,
-            Ok(None) => continue,
+        let text = match text {
+            Ok(text) => text,
             Err(ending) => return ending,
         };
         // The transport gives up a socket that speaks wrongly; so do we.
@@ -222,6 +212,7 @@ async fn read(
         if request_id.len() > REQUEST_ID_BYTES_MAX {
             return Some((close::MISTAKES, "a requestId is at most 256 bytes"));
         }
+        let taken = inbox.take(matches!(frame, Frame::Abort(_)));
         if let Frame::Abort(_) = &frame {
             if let Some((handle, run_id)) = active.end(request_id) {
                 app.tracker.spawn(stop(handle, run_id));
@@ -229,6 +220,17 @@ async fn read(
             continue;
         }
         let request_id = request_id.clone();
+        match taken {
+            Ok(()) => {}
+            Err(Beyond::Closed(ending)) => return ending,
+            Err(Beyond::Refused(problem)) => {
+                let refused = wire::Answer::to(&request_id).error(&problem.detail);
+                if tell.send(Told::Message(refused)).await.is_err() {
+                    return None;
+                }
+                continue;
+            }
+        }
         // One that was stopped counts as long as it is worked at.
         let begun = if working.len() < REQUESTS_MAX { active.begin(&request_id) } else { None };
         match begun {

@@ -8,7 +8,7 @@ use super::{App, Refusal};
 use crate::{
     digest::text_digest,
     event::Event,
-    http::{error::Problem, events::WRITE_BYTES_MAX, look},
+    http::{error::Problem, look},
     id::{EventId, Seq, SessionId},
     registry::{DEFAULT_MODEL, NewSession, RegistryError},
     session::Handle,
@@ -86,10 +86,7 @@ pub(super) fn reused() -> Refusal {
 /// Where the first run of a session begins.
 pub(super) async fn first_run(handle: &Handle) -> Result<Option<Seq>, Refusal> {
     let mut reader = handle.reader(Seq::ZERO);
-    while let Some(frames) = reader.ready(WRITE_BYTES_MAX).await.map_err(Problem::from)? {
-        if frames.is_empty() {
-            break;
-        }
+    while let Some(frames) = look::ready(&mut reader).await.map_err(Problem::from)? {
         if let Some(run) = frames.iter().find(|frame| frame.kind() == "run.started") {
             return Ok(Some(run.seq()));
         }

@@ -9,7 +9,7 @@ use super::{App, Refusal, turn};
 use crate::{
     command::{Command, CommandKind, Withdraw},
     dialect::openai_responses::{ItemId, Items, ResponseId},
-    http::{control::give, error::Problem, events::WRITE_BYTES_MAX, look},
+    http::{control::give, error::Problem, look},
     id::{CommandId, Seq, SessionId},
     session::Handle,
     spec::clip,
@@ -88,10 +88,7 @@ pub(super) async fn all(handle: &Handle) -> Result<Items, Refusal> {
 async fn all_within(handle: &Handle, room: &mut usize) -> Result<Option<Items>, Refusal> {
     let mut items = Items::new(handle.key().session.clone());
     let mut reader = handle.reader(Seq::ZERO);
-    while let Some(frames) = reader.ready(WRITE_BYTES_MAX).await.map_err(Problem::from)? {
-        if frames.is_empty() {
-            break;
-        }
+    while let Some(frames) = look::ready(&mut reader).await.map_err(Problem::from)? {
         for frame in frames {
             let Some(left) = room.checked_sub(frame.size()) else { return Ok(None) };
             *room = left;

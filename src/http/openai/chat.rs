@@ -20,6 +20,7 @@ use crate::{
     },
     frame::Frame,
     http::{
+        admission::Seat,
         extract::{self, JsonBytes},
         look,
         sessions::CREATE_BYTES_MAX,
@@ -72,8 +73,10 @@ pub(super) async fn create(app: App, request: Request) -> Result<Response, Refus
 async fn begin(app: &App, asked: ChatRequest, key: Option<Key>) -> Result<(Telling<Completion>, bool), Refusal> {
     let ChatRequest { model, inputs, tools, params, extra, stream, include_usage, store, metadata } = asked;
     let (model, params) = begin::settings(app, model.as_deref(), params, extra).await?;
+    let id = key.as_ref().map_or_else(|| app.env.session_id(), Key::session);
+    let seat = app.seat(&app.key(id.clone()))?;
     let session = NewSession {
-        id: key.as_ref().map(Key::session),
+        id: Some(id),
         model: Some(model),
         tools,
         inputs,
@@ -84,11 +87,11 @@ async fn begin(app: &App, asked: ChatRequest, key: Option<Key>) -> Result<(Telli
         ..NewSession::default()
     };
     let handle = begin::create(app, session, key).await?;
-    Ok((tell(handle, Options { include_usage }).await?, stream))
+    Ok((tell(handle, Some(seat), Options { include_usage }).await?, stream))
 }
 
 /// The completion that a session is, from its start.
-async fn tell(handle: Handle, options: Options) -> Result<Telling<Completion>, Refusal> {
+async fn tell(handle: Handle, seat: Option<Seat>, options: Options) -> Result<Telling<Completion>, Refusal> {
     // Its first events are stored when its task answers. Whoever controls the session may have begun other runs since.
     let _stored = handle.newest_run().await?;
     let run = begin::first_run(&handle).await?;
@@ -99,7 +102,7 @@ async fn tell(handle: Handle, options: Options) -> Result<Telling<Completion>, R
     if let Some(created) = look::frame_at(&handle, Seq(1)).await.map_err(crate::http::error::Problem::from)? {
         teller.push(&created, &mut chunks).map_err(look::unreadable)?;
     }
-    Ok(Telling { handle, reader, teller, chunks })
+    Ok(Telling { handle, reader, teller, chunks, seat })
 }
 
 /// `GET /v1/chat/completions/{completion_id}`: what the `POST` would have answered, to one who lost it.
@@ -113,8 +116,13 @@ pub(super) async fn retrieve(
     let session = openai_chat::session_of(&id).ok_or_else(no_such)?;
     let key = app.key(session);
     let handle = app.find(&key).await?.ok_or_else(no_such)?;
-    let telling = tell(handle, Options { include_usage: resume.include_usage.unwrap_or(false) }).await?;
-    answer(&app, telling, resume.stream.unwrap_or(false), resume.skip()).await
+    let stream = resume.stream.unwrap_or(false);
+    if stream {
+        app.opens()?;
+    }
+    let seat = app.seat(&key)?;
+    let options = Options { include_usage: resume.include_usage.unwrap_or(false) };
+    answer(&app, tell(handle, Some(seat), options).await?, stream, resume.skip()).await
 }
 
 async fn answer(app: &App, telling: Telling<Completion>, stream: bool, skip: usize) -> Result<Response, Refusal> {

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use super::session_header;
 use crate::{
-    dialect::openai_responses::Failure, http::error::Problem, id::SessionId, openai::InvalidRequest,
-    registry::RegistryError, session::SessionError,
+    dialect::openai_responses::Failure, http::admission::Overload, http::error::Problem, id::SessionId,
+    openai::InvalidRequest, registry::RegistryError, session::SessionError,
 };
 
 /// What was wrong, for the SDK's exception classes and their fields.
@@ -122,7 +122,7 @@ impl From<Problem> for Refusal {
             StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
             status => status,
         };
-        let retry_after_s = problem.retry_after_s;
+        let retry_after_s = problem.retry_after_s();
         match problem.code {
             "unknown_model" => Self {
                 param: Some("model".into()),
@@ -133,6 +133,12 @@ impl From<Problem> for Refusal {
             "too_many_failures" => Self { retry_after_s, ..Self::new(status, problem.code, problem.detail) }.for_good(),
             code => Self { retry_after_s, ..Self::new(status, code, problem.detail) },
         }
+    }
+}
+
+impl From<Overload> for Refusal {
+    fn from(overload: Overload) -> Self {
+        Problem::from(overload).into()
     }
 }
 

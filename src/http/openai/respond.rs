@@ -55,7 +55,7 @@ pub(super) async fn respond(app: &App, mut request: CreateRequest, key: Option<K
             let knows_before =
                 request.previous_response_id.is_some() || news(&request.items).len() < request.items.len();
             let says_next = !asked.inputs.is_empty() && knows_before && within.is_none();
-            match go_on(app, asked, within.clone().or(previous)).await {
+            match go_on(app, asked, within.clone().or(previous), request.background).await {
                 // A client that keeps the history sends the answer again with what is said next, also where the run that
                 // had asked was stopped.
                 Err(refusal) if says_next && NOT_WAITED_FOR.contains(&refusal.code()) => {
@@ -108,8 +108,9 @@ async fn begin(
     if let Some(server_tools) = &request.server_tools {
         tools.extend(server_tools.specs(app.registry.own_tools())?);
     }
+    let session = session.unwrap_or_else(|| app.env.session_id());
     let new = NewSession {
-        id: session,
+        id: Some(session.clone()),
         model: Some(model),
         system: request.instructions,
         tools,
@@ -122,13 +123,14 @@ async fn begin(
     };
     // The name of a conversation is no name of a request: whoever asks for it looks whether it is theirs.
     let key = key.filter(|_| request.conversation.is_none());
+    let seat = (!request.background).then(|| app.seat(&app.key(session))).transpose()?;
     let handle = begin::create(app, new, key).await?;
     if let Some(chain) = chain {
         chain.take_steers().await;
     }
     let run = handle.newest_run().await?.and_then(|run| handle.event_id(run.first));
     let run = run.ok_or_else(|| Problem::new("internal", "the session has begun no run"))?;
-    Ok(Found::first(handle, run))
+    Ok(Found::first(handle, run).seated(seat))
 }
 
 fn run_metadata(
@@ -174,10 +176,11 @@ async fn said(
 ) -> Result<Found, Refusal> {
     // Whoever posts is a reader already: a session that ends when its last one leaves must not end in between.
     let _here = handle.reader(handle.tail());
+    let seat = (!request.background).then(|| app.seat(handle.key())).transpose()?;
     if let Some(key) = &key
         && let Some(run) = key.run_in(&handle).await?
     {
-        return Ok(Found::first(handle, run));
+        return Ok(Found::first(handle, run).seated(seat));
     }
     let spec = look::spec(&handle).await?;
     keeps_settings(&spec, &request)?;
@@ -187,7 +190,7 @@ async fn said(
     let metadata = run_metadata(request.echo, request.conversation.as_ref(), key.as_ref());
     if !open.calls.is_empty() || !asked.outputs.is_empty() {
         all_answered(&open.calls, &asked.outputs)?;
-        return answer(handle, content, asked.outputs, Vec::new(), &metadata).await;
+        return Ok(answer(handle, content, asked.outputs, Vec::new(), &metadata).await?.seated(seat));
     }
     let Some(content) = content else {
         return Err(Refusal::invalid("missing_required_parameter", "input", "Missing required parameter: 'input'."));
@@ -199,7 +202,7 @@ async fn said(
         given => given?,
     };
     let run = look::run_of(&handle, &receipt).await?;
-    turn::at(handle, run, receipt.seq).await
+    Ok(turn::at(handle, run, receipt.seq).await?.seated(seat))
 }
 
 /// A conversation keeps what it was made with: another wish is refused rather than passed over.
@@ -285,7 +288,7 @@ fn all_answered(open: &[(CallId, String)], outputs: &[Output]) -> Result<(), Ref
 }
 
 /// The run that waits for a person goes on, with what else was said. The same answers again are the same response.
-async fn go_on(app: &App, asked: Conversation, within: Option<SessionId>) -> Result<Found, Refusal> {
+async fn go_on(app: &App, asked: Conversation, within: Option<SessionId>, background: bool) -> Result<Found, Refusal> {
     let session = &asked.approvals[0].approval_request_id.session;
     if asked.approvals.iter().any(|answer| answer.approval_request_id.session != *session) {
         return Err(Refusal::invalid("invalid_value", "input", "the approval requests are of different conversations"));
@@ -304,8 +307,9 @@ async fn go_on(app: &App, asked: Conversation, within: Option<SessionId>) -> Res
     };
     let handle = app.find(&key).await?.ok_or_else(no_such)?;
     let _here = handle.reader(handle.tail());
+    let seat = (!background).then(|| app.seat(handle.key())).transpose()?;
     let content = content(asked.inputs)?;
-    answer(handle, content, asked.outputs, asked.approvals, &Map::new()).await
+    Ok(answer(handle, content, asked.outputs, asked.approvals, &Map::new()).await?.seated(seat))
 }
 
 /// Gives the answers to what a run waits for, and before them what is said with them: the model hears it together.

@@ -51,7 +51,7 @@ pub(super) async fn create(app: App, request: Request) -> Result<Response, Refus
         (found, false, true) => object_of(found).await,
         (found, false, false) => {
             let (session, id) = (found.id.session.clone(), found.id.to_string());
-            let turn = found.tell(false).await?.finish(&app).await;
+            let turn = found.with_seat(&app)?.tell(false).await?.finish(&app).await;
             let turn = turn.ok_or_else(|| play::lost(&id).of_session(&session))?;
             match turn.failure() {
                 Some(failure) => Err(Refusal::of_failure(failure).of_session(&session)),
@@ -63,7 +63,7 @@ pub(super) async fn create(app: App, request: Request) -> Result<Response, Refus
 
 async fn stream(app: &App, found: Found, skip: usize) -> Result<Response, Refusal> {
     let named = session_header(&found.id.session);
-    let pieces = found.tell(false).await?.pieces(app, skip);
+    let pieces = found.with_seat(app)?.tell(false).await?.pieces(app, skip);
     Ok((named, stream_headers(), play::sse_body(pieces, Events::Responses)).into_response())
 }
 
@@ -91,6 +91,7 @@ pub(super) async fn retrieve(
     if resume.stream != Some(true) {
         return object_of(found).await;
     }
+    app.opens()?;
     // A turn that has not begun is none, and nobody waits for it.
     found.clone().now().await?.ok_or_else(|| no_such(&id))?;
     stream(&app, found, resume.skip()).await

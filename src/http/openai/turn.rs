@@ -12,8 +12,8 @@ use crate::{
     event::Event,
     frame::Frame,
     http::{
+        admission::Seat,
         error::Problem,
-        events::WRITE_BYTES_MAX,
         look,
         tell::{Teller, Telling},
     },
@@ -127,6 +127,8 @@ pub(super) struct Found {
     pub(super) id: ResponseId,
     /// Position of the run's first event.
     pub(super) run: Seq,
+    /// The place of whoever will be told, where there is one already.
+    seat: Option<Seat>,
 }
 
 /// There is no such response, for whichever reason.
@@ -143,7 +145,7 @@ pub(super) async fn find(app: &App, text: &str) -> Result<Found, Refusal> {
     let _stored = handle.newest_run().await?;
     let run = handle.locate(id.run).map_err(|_| no_such(text))?;
     match look::event_at(&handle, run).await? {
-        Some(Event::RunStarted { .. }) => Ok(Found { handle, id, run }),
+        Some(Event::RunStarted { .. }) => Ok(Found { handle, id, run, seat: None }),
         _ => Err(no_such(text)),
     }
 }
@@ -152,7 +154,20 @@ impl Found {
     /// The first turn of the run that begins at `first`.
     pub(super) fn first(handle: Handle, first: EventId) -> Self {
         let id = ResponseId { session: handle.key().session.clone(), run: first, turn: 1 };
-        Self { run: first.seq, handle, id }
+        Self { run: first.seq, handle, id, seat: None }
+    }
+
+    /// The same for a reader who has a place, if it is to be told.
+    pub(super) fn seated(self, seat: Option<Seat>) -> Self {
+        Self { seat: seat.or(self.seat), ..self }
+    }
+
+    /// The same with a place.
+    pub(super) fn with_seat(self, app: &App) -> Result<Self, Refusal> {
+        match self.seat {
+            Some(_) => Ok(self),
+            None => Ok(Self { seat: Some(app.seat(self.handle.key())?), ..self }),
+        }
     }
 
     /// Whether its session is its own and holds nothing else.
@@ -166,14 +181,14 @@ impl Found {
 
     /// It told from its start.
     pub(super) async fn tell(self, follows: bool) -> Result<Telling<Turn>, Refusal> {
-        let Self { handle, id, run } = self;
+        let Self { handle, id, run, seat } = self;
         let reader = handle.reader(Seq(run.0.saturating_sub(1)));
         let mut teller = Turn::new(id.session, id.turn, follows);
         let mut chunks = Chunks::new();
         if let Some(created) = look::frame_at(&handle, Seq(1)).await.map_err(Problem::from)? {
             teller.push(&created, &mut chunks).map_err(look::unreadable)?;
         }
-        Ok(Telling { handle, reader, teller, chunks })
+        Ok(Telling { handle, reader, teller, chunks, seat })
     }
 
     /// It as it is now, or as it ended. `None` where the turn has not begun.
@@ -193,10 +208,7 @@ impl Found {
         whole.id.turn = NO_TURN;
         let Telling { mut reader, teller: Turn { mut fold, .. }, mut chunks, .. } = whole.tell(false).await?;
         let mut turn = self.id.turn;
-        while let Some(frames) = reader.ready(WRITE_BYTES_MAX).await.map_err(Problem::from)? {
-            if frames.is_empty() {
-                break;
-            }
+        while let Some(frames) = look::ready(&mut reader).await.map_err(Problem::from)? {
             for frame in frames {
                 let (before, had_ended) = (fold.turn(), fold.is_over());
                 fold.push(&frame, &mut chunks).map_err(look::unreadable)?;
@@ -214,10 +226,7 @@ impl Found {
     /// What is read of the run until `enough`, or up to the newest event.
     async fn up_to(self, enough: impl Fn(&Frame, &Turn) -> bool) -> Result<Turn, Refusal> {
         let mut telling = self.tell(false).await?;
-        while let Some(frames) = telling.reader.ready(WRITE_BYTES_MAX).await.map_err(Problem::from)? {
-            if frames.is_empty() {
-                break;
-            }
+        while let Some(frames) = look::ready(&mut telling.reader).await.map_err(Problem::from)? {
             for frame in frames {
                 telling.teller.push(&frame, &mut telling.chunks).map_err(look::unreadable)?;
                 telling.chunks.clear();

@@ -6,20 +6,13 @@
 use std::{
     collections::HashMap,
     pin::{Pin, pin},
-    time::Duration,
 };
 
 use axum::{
-    extract::{
-        Request,
-        ws::{Message, WebSocket},
-    },
+    extract::{Request, ws::Message},
     response::Response,
 };
-use futures_util::{
-    Stream, StreamExt as _,
-    stream::{SelectAll, SplitStream},
-};
+use futures_util::{Stream, StreamExt as _, stream::SelectAll};
 use serde_json::{Value, json};
 use tokio::{
     sync::{Mutex, mpsc},
@@ -34,7 +27,7 @@ use crate::{
         extract,
         sessions::CREATE_BYTES_MAX,
         tell::Piece,
-        ws::{Ending, MISTAKES_MAX, PING_EVERY, Sink, close, heard, next, say_goodbye, send, upgraded},
+        ws::{Beyond, Ending, Inbox, PING_EVERY, Sink, close, say_goodbye, send, upgraded},
     },
 };
 
@@ -68,18 +61,18 @@ type Saying = Pin<Box<dyn Stream<Item = Said> + Send>>;
 
 /// The handler. A plain request is told what to do.
 pub(in crate::http) async fn upgrade(app: App, request: Request) -> Result<Response, Refusal> {
-    let tracker = app.tracker.clone();
     let upgrade = upgraded(request, &app, CREATE_BYTES_MAX).await?;
-    Ok(upgrade.on_upgrade(move |socket| tracker.track_future(serve(app, socket))))
+    app.opens()?;
+    let serving = app.clone();
+    Ok(upgrade.serve(&app, move |socket| serve(serving, socket)))
 }
 
-async fn serve(app: App, socket: WebSocket) {
-    let (mut sink, stream) = socket.split();
+async fn serve(app: App, (mut sink, inbox): (Sink, Inbox)) {
     let (tell, told) = mpsc::channel(TOLD_MAX);
     // While a steer is given nothing is sent: that it was accepted is said before what it leads to.
     let gate = Mutex::new(());
     let steers = Steers::default();
-    let reading = read(&app, stream, &steers, &gate, tell);
+    let reading = read(&app, inbox, &steers, &gate, tell);
     let writing = write(&app, &mut sink, &gate, told);
     let ending = tokio::select! {
         biased;
@@ -90,35 +83,31 @@ async fn serve(app: App, socket: WebSocket) {
 }
 
 /// Takes messages in.
-async fn read(
-    app: &App,
-    mut stream: SplitStream<WebSocket>,
-    steers: &Steers,
-    gate: &Mutex<()>,
-    tell: mpsc::Sender<Told>,
-) -> Ending {
+async fn read(app: &App, mut inbox: Inbox, steers: &Steers, gate: &Mutex<()>, tell: mpsc::Sender<Told>) -> Ending {
     let mut lanes: HashMap<Option<String>, Entrance> = HashMap::new();
     let waiting = Waiting::default();
-    let (mut mistakes, mut counted_since) = (0, Instant::now());
     loop {
-        let text = match heard(next(&mut stream).await) {
-            Ok(Some(text)) => text,
-            Ok(None) => continue,
+        let text = match inbox.next().await {
+            Ok(text) => text,
             Err(ending) => return ending,
         };
         // Room first: whoever holds the gate must not wait for the one that waits at it.
         let Ok(room) = tell.reserve().await else { return None };
         let mut lane_id = None;
-        let refusal = match client_event(text.as_bytes(), &mut lane_id) {
-            Ok(ClientEvent::Steer(body)) => {
+        let event = client_event(text.as_bytes(), &mut lane_id);
+        // Nothing here stops a response: that is a request of its own, which is not counted.
+        let refusal = match event.map(|event| (event, inbox.take(false))) {
+            Ok((_, Err(Beyond::Closed(ending)))) => return ending,
+            Ok((_, Err(Beyond::Refused(problem)))) => problem.into(),
+            Ok((ClientEvent::Steer(body), Ok(()))) => {
                 let _silence = gate.lock().await;
                 room.send(Told::Messages(steers.steer(app, body).await));
                 continue;
             }
-            Ok(ClientEvent::Create(_)) if !waiting.has_room(text.len()) => {
+            Ok((ClientEvent::Create(_), Ok(()))) if !waiting.has_room(text.len()) => {
                 too_many(&format!("{WAITING_BYTES_MAX} bytes of creates wait on this socket already"))
             }
-            Ok(ClientEvent::Create(_)) => match lane(app, &mut lanes, &lane_id, steers, &waiting) {
+            Ok((ClientEvent::Create(_), Ok(()))) => match lane(app, &mut lanes, &lane_id, steers, &waiting) {
                 None => too_many(&format!("a socket has at most {LANES_MAX} lanes at work")),
                 Some((lane, said)) => {
                     let taken = lane.take(text);
@@ -133,12 +122,8 @@ async fn read(
                 }
             },
             Err(refusal) => {
-                if counted_since.elapsed() > Duration::from_secs(60) {
-                    (mistakes, counted_since) = (0, Instant::now());
-                }
-                mistakes += 1;
-                if mistakes > MISTAKES_MAX {
-                    return Some((close::MISTAKES, "too many messages that are not events"));
+                if let Err(ending) = inbox.mistake("too many messages that are not events") {
+                    return ending;
                 }
                 refusal
             }

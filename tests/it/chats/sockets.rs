@@ -15,6 +15,7 @@ use crate::support::{
     Breakable, Client, Story, TestServer,
     client::PATIENCE,
     script::{Line, Scripted, endless, ms, says},
+    unmetered,
 };
 
 struct Socket(WebSocketStream<DuplexStream>);
@@ -207,7 +208,8 @@ async fn a_socket_has_so_many_requests_at_once_and_no_more() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_was_stopped_counts_until_its_work_is_done() {
     let store = Breakable::default();
-    let server = TestServer::with(|server| server.store(store.clone()).provider("script", Scripted::default()));
+    let change = |server: steerage::Server| server.store(store.clone()).provider("script", Scripted::default());
+    let server = TestServer::configured(unmetered(), change);
     store.answer_late(Duration::from_secs(5));
     let mut socket = Socket::at(&server.client()).await;
     for n in 0..40 {

@@ -354,6 +354,7 @@ impl World {
                 assert!(used.is_none_or(|(seq, _)| seq > tail.0), "{used:?} at {tail}");
                 self.audit.saw(what);
             }
+            Reply::TooManyRuns(max) => panic!("the machine knows of no other session: {max}"),
             Reply::Conflict(first) => panic!("{command:?} was new and met {first:?}"),
             Reply::Receipt(receipt) if receipt.replayed => {
                 let same = |(other, first): &&(String, Receipt)| {

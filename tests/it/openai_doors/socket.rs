@@ -14,7 +14,8 @@ use super::{
 use crate::support::{
     Client, Story, TestServer,
     client::PATIENCE,
-    script::{Line, Scripted, endless, ms, says},
+    script::{Line, Scripted, Work, endless, ms, says},
+    unmetered,
 };
 
 mod steering;
@@ -223,7 +224,7 @@ async fn what_is_no_event_is_an_error_so_often_and_then_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn there_are_so_many_lanes_and_so_many_wait_in_one() {
-    let story = Story::new((0..40).map(|_| endless("…")));
+    let story = Story::configured(unmetered(), Work::default(), (0..40).map(|_| endless("…")));
     let mut socket = Socket::open(&story).await;
     for n in 0..32 {
         socket.create(json!({"input": "x", "stream_id": format!("l{n}")})).await;
@@ -253,7 +254,7 @@ async fn there_are_so_many_lanes_and_so_many_wait_in_one() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lane_that_has_nothing_to_do_makes_room() {
-    let story = Story::new([]);
+    let story = Story::configured(unmetered(), Work::default(), []);
     let mut socket = Socket::open(&story).await;
     for n in 0..100 {
         socket.create(json!({"input": "x", "stream_id": format!("l{n}")})).await;

@@ -6,6 +6,7 @@ mod chats;
 mod completions;
 mod contract;
 mod lanes;
+mod limits;
 mod responses;
 mod scenes;
 mod tokens;
@@ -21,8 +22,8 @@ use super::{document, is_of_openai, operations, strings};
 use crate::support::{Breakable, TestServer};
 
 /// Codes that these scenes do not bring about: limits, races and defects, each with a test of its own or none.
-const NOT_HERE: [&str; 6] =
-    ["busy", "foreign_host", "internal", "request_timeout", "session_limit", "too_many_sessions"];
+const NOT_HERE: [&str; 7] =
+    ["busy", "foreign_host", "internal", "overloaded", "request_timeout", "session_limit", "too_many_sessions"];
 
 #[tokio::test(start_paused = true)]
 async fn everything_that_is_answered_is_as_documented() {
@@ -37,6 +38,7 @@ async fn everything_that_is_answered_is_as_documented() {
     let other = Observer::new(small.client());
     scenes::losses_and_limits(&other).await;
     observer.types.borrow_mut().extend(other.types.take());
+    limits::too_many(&observer).await;
     scenes::histories(&observer).await;
     scenes::brought_along(&observer).await;
     chats::answers(&observer).await;

@@ -14,5 +14,5 @@ pub(crate) mod wire;
 pub(crate) use broken::Breakable;
 pub(crate) use client::{Client, Sse, SseEvent};
 pub(crate) use folder::Folder;
-pub(crate) use server::TestServer;
+pub(crate) use server::{TestServer, unmetered};
 pub(crate) use story::Story;

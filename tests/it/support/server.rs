@@ -8,6 +8,13 @@ use super::{
     pipe::{Dialer, pipe},
 };
 
+/// For scenarios that say much on one socket and are not about how much.
+pub(crate) fn unmetered() -> Config {
+    let mut config = Config::in_memory();
+    config.limits.socket_messages_per_s = 0;
+    config
+}
+
 /// A running server; ends with [`TestServer::stop`] or with the test.
 pub(crate) struct TestServer {
     pub(crate) dialer: Dialer,

@@ -14,7 +14,7 @@ use crate::{
     dialect::openai_responses::{ItemId, ResponseId, Waiting, request},
     http::{
         control::give,
-        events::WRITE_BYTES_MAX,
+        look,
         openai::turn::{self, Found},
     },
     id::CommandId,
@@ -245,10 +245,7 @@ async fn fate(found: &Found, id: &CommandId) -> Fate {
     }
     let mut reader = found.handle.reader(found.run);
     let mut fate = Fate::Waits;
-    while let Ok(Some(frames)) = reader.ready(WRITE_BYTES_MAX).await {
-        if frames.is_empty() {
-            break;
-        }
+    while let Ok(Some(frames)) = look::ready(&mut reader).await {
         for frame in frames {
             let then = match frame.kind() {
                 "command.applied" => Fate::Said,

@@ -13,6 +13,7 @@ use crate::{
         Breakable, TestServer,
         script::{Line, Scripted, Work, calls, endless, ms, says},
         story::users,
+        unmetered,
     },
 };
 
@@ -179,7 +180,7 @@ async fn a_reader_that_does_not_read_can_still_steer() {
 async fn a_steer_that_cannot_be_comes_back_with_its_reason() {
     let work = Work::taking(Duration::from_secs(3_600));
     let story = Story::configured(
-        steerage::Config::in_memory(),
+        unmetered(),
         work,
         [says("Hi"), endless("One"), says("A."), calls(&[("work", json!({"n": 1}))])],
     );

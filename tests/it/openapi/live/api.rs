@@ -8,8 +8,8 @@ use super::{super::strings, completions, contract::Observer, lanes, responses};
 use crate::support::client::Answer;
 
 /// Codes that these scenes do not bring about: limits, races and broken connections, each with a test of its own or none.
-const NOT_HERE: [&str; 6] =
-    ["bad_request", "busy", "request_timeout", "session_limit", "session_not_found", "too_many_sessions"];
+const NOT_HERE: [&str; 7] =
+    ["bad_request", "busy", "overloaded", "request_timeout", "session_limit", "session_not_found", "too_many_sessions"];
 
 #[tokio::test(start_paused = true)]
 async fn everything_that_openai_s_doors_answer_is_as_documented() {
@@ -24,6 +24,7 @@ async fn everything_that_openai_s_doors_answer_is_as_documented() {
     lanes::steers(&observer).await;
     lanes::mistakes(&observer).await;
     completions::store_failed(&observer).await;
+    super::limits::too_many(&observer).await;
     super::keys(&observer).await;
     super::tokens::tokens(&observer).await;
     drop(server);

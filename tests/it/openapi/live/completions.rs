@@ -12,6 +12,7 @@ use super::contract::Observer;
 use crate::support::{
     Breakable, TestServer,
     script::{Line, Scripted, Work, calls, says},
+    unmetered,
 };
 
 pub(super) const API: &str = "/v1/chat/completions";
@@ -47,7 +48,7 @@ pub(super) fn stage() -> (TestServer, Observer) {
     let answers = fails.into_iter().chain([filtered(), filtered(), calls(&[("work", json!({"n": 1}))]), says("done")]);
     let script = Scripted::new(answers);
     let work = Work::taking(Duration::from_secs(20));
-    let server = TestServer::with(|server| server.provider("script", script).tool(work));
+    let server = TestServer::configured(unmetered(), |server| server.provider("script", script).tool(work));
     let observer = Observer::new(server.client());
     (server, observer)
 }
