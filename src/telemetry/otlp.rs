@@ -36,7 +36,7 @@ impl Spans {
     /// As the environment says. `None` where it names no collector. Called inside a tokio runtime.
     pub fn from_env() -> Result<Option<Self>, String> {
         let named = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        if !ENDPOINTS.iter().any(|name| named(&name)) {
+        if !ENDPOINTS.iter().any(named) {
             return Ok(None);
         }
         let tracker = TaskTracker::new();
