@@ -41,10 +41,16 @@ fn is_key(value: &str) -> bool {
     value.len() > 7 && value[..7].eq_ignore_ascii_case("bearer ") && &value[7..] == server::KEY
 }
 
-// Two lines: a name, and the credential. `KEY` in it stands for the key, which nothing would find by itself.
+// Two lines: a name, and the credential: what is right, something like it, or anything. `KEY` in it stands for the key,
+// which nothing would find by itself.
 fuzz_target!(|input: &str| {
     let Some((host, credential)) = input.split_once('\n') else { return };
-    let credential = credential.replace("KEY", server::KEY);
+    let credential = match (credential.as_bytes().first(), credential.get(1..)) {
+        (Some(b'='), _) => format!("Bearer {}", server::KEY),
+        (Some(b'+'), Some(rest)) => format!("Bearer {}{rest}", server::KEY),
+        (Some(b'-'), Some(rest)) => format!("{rest}{}", server::KEY),
+        _ => credential.replace("KEY", server::KEY),
+    };
     if input.len() > 4 * 1024 || format!("{host}{credential}").bytes().any(|byte| byte < 32 || byte == 127) {
         return;
     }
