@@ -143,6 +143,11 @@ impl Grant {
         SessionKey { tenant: self.tenant.clone(), session: self.session.clone() }
     }
 
+    /// The name of the one that all of its family came from: what is counted together.
+    pub fn root(&self) -> TokenId {
+        *self.path.first().expect("a grant has a name")
+    }
+
     /// Its name.
     pub fn id(&self) -> TokenId {
         *self.path.last().expect("a grant has a name")

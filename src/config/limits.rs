@@ -32,6 +32,9 @@ pub struct Limits {
     pub bytes_max: u64,
     /// Readers of one session at once, whatever they read with. 0 is no bound, here and in all below.
     pub readers_per_session_max: usize,
+    /// Readers at once of one token for a page, and of those that were minted from it. A key has no such bound: behind it is
+    /// an application with all of its users.
+    pub readers_per_token_max: usize,
     /// Sessions that one tenant creates a second, and at once. A tenant is a whole application with all of its users.
     pub session_creates_per_s: u32,
     /// See [`Limits::session_creates_per_s`].
@@ -77,6 +80,7 @@ impl Default for Limits {
             events_max: session.events_max,
             bytes_max: session.bytes_max,
             readers_per_session_max: 64,
+            readers_per_token_max: 50,
             session_creates_per_s: 50,
             session_creates_burst: 200,
             stream_opens_per_s: 10,
@@ -153,6 +157,7 @@ impl Config {
         let limits = &self.limits;
         http::Bounds {
             readers_per_session_max: limits.readers_per_session_max,
+            readers_per_token_max: limits.readers_per_token_max,
             tenant_readers_max: self.tenant_limits.readers_max,
             stream_opens: Rate { per_s: limits.stream_opens_per_s, burst: limits.stream_opens_burst },
             socket_messages: Rate { per_s: limits.socket_messages_per_s, burst: limits.socket_messages_burst },

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{App, error::Problem, events::RETRY_MS, stream_headers};
 use crate::{
-    auth::network,
+    auth::{TokenId, network},
     dialect::native::{self, Notice},
     env::Env,
     id::{SessionKey, Tenant},
@@ -35,6 +35,8 @@ pub struct Bounds {
     pub readers_per_session_max: usize,
     /// Readers of one tenant at once.
     pub tenant_readers_max: usize,
+    /// Readers at once of one token and of those that were minted from it.
+    pub readers_per_token_max: usize,
     /// How often one address may open a stream or a socket.
     pub stream_opens: Rate,
     /// How often one socket may send a message.
@@ -51,15 +53,16 @@ pub struct Admission {
     bounds: Bounds,
     of_session: Arc<Quotas<SessionKey>>,
     of_tenant: Arc<Quotas<Tenant>>,
+    of_token: Arc<Quotas<TokenId>>,
     opens: Buckets<IpAddr>,
     memory: Arc<Memory>,
 }
 
-/// A reader's place, among those of its session and of its tenant. It is given back when the last copy is dropped, which a
+/// A reader's place, among those of its session, of its tenant and of its token. It is given back when the last copy is dropped, which a
 /// stream takes along: one whose client has vanished is dropped like any other.
 #[derive(Clone)]
 pub(super) struct Seat {
-    _held: Arc<(Permit<SessionKey>, Permit<Tenant>)>,
+    _held: Arc<(Permit<SessionKey>, Permit<Tenant>, Option<Permit<TokenId>>)>,
 }
 
 /// Why there is no place.
@@ -104,6 +107,7 @@ impl Admission {
         Self {
             of_session: Quotas::new(bounds.readers_per_session_max),
             of_tenant: Quotas::new(bounds.tenant_readers_max),
+            of_token: Quotas::new(bounds.readers_per_token_max),
             opens: Buckets::new(bounds.stream_opens),
             bounds,
             memory,
@@ -119,7 +123,7 @@ impl Admission {
 impl App {
     /// A place among the readers of that session.
     pub(super) fn seat(&self, session: &SessionKey) -> Result<Seat, Overload> {
-        let Admission { bounds, of_session, of_tenant, memory, .. } = &*self.admission;
+        let Admission { bounds, of_session, of_tenant, of_token, memory, .. } = &*self.admission;
         let overload = |code, what, key, max| Overload { code, what, key, max, after_ms: self.overloaded_after_ms() };
         if memory.pressure() >= Pressure::High {
             return Err(self.memory_is_scarce());
@@ -137,7 +141,17 @@ impl App {
             let max = bounds.tenant_readers_max as u64;
             overload("too_many_readers", "this tenant has all the readers it may", "tenant_limits.readers_max", max)
         })?;
-        Ok(Seat { _held: Arc::new((own, tenants)) })
+        let tokens =
+            self.caller.grant.as_ref().map(|grant| of_token.take(&grant.root())).transpose().map_err(|_| {
+                let max = bounds.readers_per_token_max as u64;
+                overload(
+                    "too_many_readers",
+                    "this token has all the readers it may",
+                    "limits.readers_per_token_max",
+                    max,
+                )
+            })?;
+        Ok(Seat { _held: Arc::new((own, tenants, tokens)) })
     }
 
     /// Counts a stream or a socket that is opened. Not of loopback: everybody behind a proxy comes from there.

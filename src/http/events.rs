@@ -311,11 +311,13 @@ async fn page(app: &App, handle: Handle, start: Start, query: &EventsQuery) -> R
     let mut frames = reader.ready(PAGE_BYTES_MAX).await?.unwrap_or_default();
     if frames.is_empty() && begun.snapshot.is_none() && wait_s > 0 {
         let _present = app.reads(Transport::LongPoll);
-        // The end of the log, of the patience and of the token look alike to a client: an empty page.
+        // The end of the log, of the patience, of the token and of the server look alike to a client: an empty page.
+        let stopping = app.stopping.child_token();
         frames = tokio::select! {
             biased;
             () = app.token_over() => None,
             frames = timeout(Duration::from_secs(wait_s), reader.next(PAGE_BYTES_MAX)) => frames.unwrap_or(Ok(None))?,
+            () = stopping.cancelled() => None,
         }
         .unwrap_or_default();
     }

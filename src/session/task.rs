@@ -6,11 +6,9 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    future::poll_fn,
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
-    task::Poll,
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
@@ -43,7 +41,10 @@ use crate::{
     trace::Spans,
 };
 
+mod asked;
 mod runs;
+
+use asked::{at_hand, next_tool};
 
 /// Deltas that are taken at a time when more are ready: bounds how long a command waits behind a fast upstream.
 const DELTAS_AT_A_TIME: usize = 256;
@@ -477,31 +478,4 @@ impl Drop for Task {
         // However the task ends, readers must learn it.
         self.shared.log.close();
     }
-}
-
-/// What the upstream has to say at once, if anything. Asked with the task's own waker, which is registered already: a
-/// waker that does nothing would take its place in every timer and socket below, and be replaced in turn.
-async fn at_hand(upstream: &mut Deltas) -> Option<Option<Result<Delta, ProviderError>>> {
-    poll_fn(|cx| {
-        Poll::Ready(match upstream.poll_next_unpin(cx) {
-            Poll::Ready(delta) => Some(delta),
-            Poll::Pending => None,
-        })
-    })
-    .await
-}
-
-/// The next tool that ends. Few run at once, so each is simply asked.
-async fn next_tool(
-    tools: &mut Vec<(CallId, BoxFuture<'static, Result<serde_json::Value, String>>)>,
-) -> (CallId, Result<serde_json::Value, String>) {
-    poll_fn(|cx| {
-        for i in 0..tools.len() {
-            if let Poll::Ready(result) = tools[i].1.as_mut().poll(cx) {
-                return Poll::Ready((tools.swap_remove(i).0, result));
-            }
-        }
-        Poll::Pending
-    })
-    .await
 }

@@ -8,7 +8,10 @@ use tokio::{io::DuplexStream, time::Instant};
 use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
 use super::{FIRST, ask, bearer, guarded, mint, sockets, talking, token};
-use crate::support::{Client, client::read_head, client::send};
+use crate::support::{
+    Client, TestServer,
+    client::{read_head, send},
+};
 
 /// A session that says something for ever.
 async fn endless(client: &Client) {
@@ -148,4 +151,34 @@ async fn a_replay_that_is_read_slowly_ends_with_its_token() {
     }
     assert_eq!(seen.last().map(String::as_str), Some("auth_expired"));
     assert!(!seen.iter().any(|event| event == "caught_up"), "it was not read to the end: {}", seen.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_token_has_so_many_streams_with_all_that_came_of_it_and_others_have_theirs() {
+    let mut config = super::config();
+    config.limits.readers_per_token_max = 2;
+    let server = TestServer::configured(config, |server| server);
+    let client = server.client();
+    let made = json!({"id": "s", "model": "demo/echo"});
+    assert_eq!(ask(&client, FIRST, "POST", "/v1/sessions", made).await.status, 201);
+    let one = token(&client, "s", json!({"verbs": ["read"]})).await;
+    let child = mint(&client, &one, "s", json!({"verbs": ["read"]})).await["token"].as_str().unwrap().to_owned();
+    let other = token(&client, "s", json!({"verbs": ["read"]})).await;
+    let open = async |secret: &str| client.stream("/v1/sessions/s/events", &[("authorization", &bearer(secret))]).await;
+    let mut held = vec![open(&one).await, open(&child).await];
+    for stream in &mut held {
+        stream.until("caught_up").await;
+    }
+    let told = open(&one).await.rest().await;
+    assert_eq!(told[0].event, "overloaded");
+    assert_eq!((&told[0].data["limit"], &told[0].data["max"]), (&json!("limits.readers_per_token_max"), &json!(2)));
+    for free in [&*other, FIRST, FIRST, FIRST] {
+        let mut stream = open(free).await;
+        stream.until("caught_up").await;
+        held.push(stream);
+    }
+    // Whoever leaves makes room.
+    drop(held.remove(0));
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    open(&child).await.until("caught_up").await;
 }

@@ -135,3 +135,21 @@ async fn o8_a_second_signal_of_either_kind_ends_it_at_once_and_everything_is_sto
         assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_that_waits_is_answered_when_the_server_stops() {
+    let server = TestServer::start();
+    let client = server.client();
+    client.create(json!({"id": "s", "model": "demo/echo"})).await;
+    let tail = client.snapshot("s").await["last_event_id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/sessions/s/events?wait_s=30&after={tail}");
+    let begun = Instant::now();
+    let stop = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        server.stop().await
+    };
+    let (page, drained) = tokio::join!(client.get_json(&path), stop);
+    assert_eq!((page.status, &page.json()["events"]), (200, &json!([])));
+    assert_eq!(drained, Drained::Whole);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}: the poll held the server up", begun.elapsed());
+}
