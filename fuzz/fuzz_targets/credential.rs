@@ -15,8 +15,8 @@ fn may_be_ours(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     // What follows the name is the port's, whatever it is: it decides nothing.
     let name = match host.find(']') {
-        Some(end) => &host[..=end],
-        None => host.split(':').next().unwrap_or_default(),
+        Some(end) if host.starts_with('[') => &host[..=end],
+        _ => host.split(':').next().unwrap_or_default(),
     };
     let inner = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
     let loopback = |address: Ipv6Addr| {
