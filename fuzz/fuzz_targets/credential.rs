@@ -38,7 +38,7 @@ fn may_be_ours(host: &str) -> bool {
 
 /// Whether a field's value is the key as it is to be sent.
 fn is_key(value: &str) -> bool {
-    value.len() > 7 && value[..7].eq_ignore_ascii_case("bearer ") && &value[7..] == server::KEY
+    value.split_once(' ').is_some_and(|(scheme, key)| scheme.eq_ignore_ascii_case("bearer") && key == server::KEY)
 }
 
 // Two lines, a name and the credential: each of them what is right, something like it, or anything. Nothing would find the
