@@ -15,8 +15,8 @@ fn may_be_ours(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     // What follows the name is the port's, whatever it is: it decides nothing.
     let name = match host.find(']') {
-        Some(end) => &host[..=end],
-        None => host.split(':').next().unwrap_or_default(),
+        Some(end) if host.starts_with('[') => &host[..=end],
+        _ => host.split(':').next().unwrap_or_default(),
     };
     let inner = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
     let loopback = |address: Ipv6Addr| {
@@ -38,13 +38,20 @@ fn may_be_ours(host: &str) -> bool {
 
 /// Whether a field's value is the key as it is to be sent.
 fn is_key(value: &str) -> bool {
-    value.len() > 7 && value[..7].eq_ignore_ascii_case("bearer ") && &value[7..] == server::KEY
+    value.split_once(' ').is_some_and(|(scheme, key)| scheme.eq_ignore_ascii_case("bearer") && key == server::KEY)
 }
 
-// Two lines: a name, and the credential: what is right, something like it, or anything. `KEY` in it stands for the key,
-// which nothing would find by itself.
+// Two lines, a name and the credential: each of them what is right, something like it, or anything. Nothing would find the
+// key by itself, and hardly a name.
 fuzz_target!(|input: &str| {
     let Some((host, credential)) = input.split_once('\n') else { return };
+    let host = match (host.as_bytes().first(), host.get(1..)) {
+        (Some(b'='), _) => "localhost".to_owned(),
+        (Some(b'+'), Some(rest)) => format!("chat.example{rest}"),
+        (Some(b'-'), Some(rest)) => format!("{rest}localhost"),
+        (Some(b'*'), Some(rest)) => format!("{rest}chat.example"),
+        _ => host.to_owned(),
+    };
     let credential = match (credential.as_bytes().first(), credential.get(1..)) {
         (Some(b'='), _) => format!("Bearer {}", server::KEY),
         (Some(b'+'), Some(rest)) => format!("Bearer {}{rest}", server::KEY),
