@@ -158,9 +158,11 @@ async fn main() -> ExitCode {
 fn key() -> ExitCode {
     let key = auth::fresh_key(&Env::system());
     let digest = auth::KeyDigest::of(&key).expect("a fresh key is a key").hex();
-    println!(
-        "{key}\n\n# The key is shown this once. In steerage.toml:\n[keys.NAME]\nsha256 = \"{digest}\"\ntenant = \"default\""
+    let shown = format!(
+        "{key}\n\n# The key is shown this once. In steerage.toml:\n[keys.NAME]\nsha256 = \"{digest}\"\ntenant = \"default\"\n"
     );
+    // Whoever takes the first line only may have left by now.
+    let _left = std::io::stdout().write_all(shown.as_bytes());
     ExitCode::SUCCESS
 }
 

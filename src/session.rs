@@ -118,6 +118,9 @@ impl Shared {
     }
 }
 
+/// A request of a session's task, and where its answer comes.
+type Asked = (Box<Request>, oneshot::Receiver<Reply>);
+
 /// Speaks to a session; cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
@@ -159,38 +162,40 @@ impl Handle {
 
     /// Gives a command, and waits until its effect is stored. Dropping the future does not take the command back.
     pub async fn command(&self, command: Command, by: String) -> Result<Reply, SessionError> {
-        let (reply, answer) = oneshot::channel();
-        let lane = match command {
-            Command::Cancel(_) => &self.cancels,
-            _ => &self.mailbox,
+        let (kind, lane) = match &command {
+            Command::Cancel(_) => (command.kind(), &self.cancels),
+            _ => (command.kind(), &self.mailbox),
         };
-        if let Some(verb) = command.verb_missing(self.may) {
-            return Err(SessionError::NotAllowed(verb));
-        }
-        match self.failure() {
-            Some(error) => Err(SessionError::Store(error.clone())),
-            None => {
-                let kind = command.kind();
-                self.offer(lane, Request::Command { command, by, reply }).inspect_err(|error| {
-                    if *error == SessionError::Busy {
-                        self.shared.watch.busy(kind);
-                    }
-                })?;
-                answer.await.map_err(|_| self.ended())
+        let (request, answer) = self.request(command, by)?;
+        self.offer(lane, request).inspect_err(|error| {
+            if *error == SessionError::Busy {
+                self.shared.watch.busy(kind);
             }
-        }
+        })?;
+        answer.await.map_err(|_| self.ended())
     }
 
     /// The same from one who holds few commands at a time and gives them in their order: where the mailbox is full it
     /// waits for its turn. A cancel never waits.
     pub async fn command_in_turn(&self, command: Command, by: String) -> Result<Reply, SessionError> {
-        if matches!(command, Command::Cancel(_)) || self.failure().is_some() {
+        if matches!(command, Command::Cancel(_)) {
             return self.command(command, by).await;
         }
-        let (reply, answer) = oneshot::channel();
-        let request = Box::new(Request::Command { command, by, reply });
+        let (request, answer) = self.request(command, by)?;
         self.mailbox.send(request).await.map_err(|_| self.ended())?;
         answer.await.map_err(|_| self.ended())
+    }
+
+    /// A command as its session is asked: the one place where it is looked at whether its giver may.
+    fn request(&self, command: Command, by: String) -> Result<Asked, SessionError> {
+        if let Some(verb) = command.verb_missing(self.may) {
+            return Err(SessionError::NotAllowed(verb));
+        }
+        if let Some(error) = self.failure() {
+            return Err(SessionError::Store(error.clone()));
+        }
+        let (reply, answer) = oneshot::channel();
+        Ok((Box::new(Request::Command { command, by, reply }), answer))
     }
 
     /// Why nobody answers.
@@ -250,8 +255,8 @@ impl Handle {
         let _ended_already = self.mailbox.send(Box::new(Request::Shutdown)).await;
     }
 
-    fn offer(&self, lane: &mpsc::Sender<Box<Request>>, request: Request) -> Result<(), SessionError> {
-        lane.try_send(Box::new(request)).map_err(|error| match error {
+    fn offer(&self, lane: &mpsc::Sender<Box<Request>>, request: Box<Request>) -> Result<(), SessionError> {
+        lane.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => SessionError::Busy,
             mpsc::error::TrySendError::Closed(_) => self.ended(),
         })

@@ -242,7 +242,13 @@ async fn read(handle: Handle, mut inbox: Inbox, answers: mpsc::Sender<Value>) ->
 pub(super) async fn say_goodbye(sink: &mut Sink, ending: Ending) {
     if let Some((code, reason)) = ending {
         let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
-        let _gone = timeout(SEND_MAX, sink.send(Message::Close(Some(frame)))).await;
+        let said = async {
+            // After the peer's own close nothing more can be said; what answers it (RFC 6455 §5.5.1) has only to leave.
+            if sink.send(Message::Close(Some(frame))).await.is_err() {
+                let _gone = sink.flush().await;
+            }
+        };
+        let _late = timeout(SEND_MAX, said).await;
     }
 }
 
