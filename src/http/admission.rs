@@ -62,7 +62,13 @@ pub struct Admission {
 /// stream takes along: one whose client has vanished is dropped like any other.
 #[derive(Clone)]
 pub(super) struct Seat {
-    _held: Arc<(Permit<SessionKey>, Permit<Tenant>, Option<Permit<TokenId>>)>,
+    _held: Arc<Held>,
+}
+
+struct Held {
+    _of_session: Permit<SessionKey>,
+    _of_tenant: Permit<Tenant>,
+    _of_token: Option<Permit<TokenId>>,
 }
 
 /// Why there is no place.
@@ -151,7 +157,7 @@ impl App {
                     max,
                 )
             })?;
-        Ok(Seat { _held: Arc::new((own, tenants, tokens)) })
+        Ok(Seat { _held: Arc::new(Held { _of_session: own, _of_tenant: tenants, _of_token: tokens }) })
     }
 
     /// Counts a stream or a socket that is opened. Not of loopback: everybody behind a proxy comes from there.

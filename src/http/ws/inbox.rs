@@ -108,13 +108,20 @@ impl Inbox {
 
     /// The next text; an error is how the socket ends. Dropping the future loses nothing.
     pub(in crate::http) async fn next(&mut self) -> Result<Utf8Bytes, Ending> {
+        match self.message().await? {
+            Message::Text(text) => Ok(text),
+            _ => Err(Some((close::UNSUPPORTED, "messages are JSON text"))),
+        }
+    }
+
+    /// The next text, or bytes.
+    pub(in crate::http) async fn message(&mut self) -> Result<Message, Ending> {
         loop {
             match timeout(SILENCE_MAX, self.stream.next()).await {
                 Err(_) => return Err(Some((close::SILENT, "no sign of life"))),
                 Ok(None) => return Err(None),
                 Ok(Some(Err(error))) => return Err(broken(error)),
                 Ok(Some(Ok(Message::Close(_)))) => return Err(Some((close::NORMAL, "bye"))),
-                Ok(Some(Ok(Message::Binary(_)))) => return Err(Some((close::UNSUPPORTED, "messages are JSON text"))),
                 Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {
                     if self.controls.take(self.rate).is_err() {
                         return Err(Some((close::POLICY, "too many pings: limits.socket_messages_per_s")));
@@ -123,9 +130,9 @@ impl Inbox {
                         inflow.give_back(CONTROL_BYTES_MAX, *bytes);
                     }
                 }
-                Ok(Some(Ok(Message::Text(text)))) => {
+                Ok(Some(Ok(message))) => {
                     self.allow_a_message();
-                    return Ok(text);
+                    return Ok(message);
                 }
             }
         }
