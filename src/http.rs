@@ -3,7 +3,10 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use axum::{
@@ -80,6 +83,8 @@ pub struct App {
     pub caller: Caller,
     /// Where it comes from, if that is known: the connection's other end, whatever a header says.
     pub peer: Option<IpAddr>,
+    /// Whether the log knows which session it is about.
+    pub noted: Arc<AtomicBool>,
 }
 
 /// What all requests have in common, as the router keeps it.
@@ -91,7 +96,7 @@ impl FromRequestParts<Shared> for App {
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
         let caller = Caller::from_request_parts(parts, shared).await?;
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-        Ok(Self { caller, peer, ..shared.0.clone() })
+        Ok(Self { caller, peer, noted: Arc::default(), ..shared.0.clone() })
     }
 }
 
@@ -118,9 +123,17 @@ impl App {
     /// The session, for commands and their receipts alone: nothing of it may be shown. One that the caller does not see is
     /// not looked for.
     async fn open_for_commands(&self, key: &SessionKey) -> Result<Handle, Problem> {
+        self.note(&key.session);
         match self.caller.sees(key) {
             true => Ok(self.registry.open(key).await?.of(self.caller.name.clone(), self.caller.verbs())),
             false => Err(Problem::no_session()),
+        }
+    }
+
+    /// The request's lines in the log name its session from here on, the first where there are several.
+    fn note(&self, session: &SessionId) {
+        if !self.noted.swap(true, Ordering::Relaxed) {
+            tracing::Span::current().record("session_id", session.as_str());
         }
     }
 
@@ -130,6 +143,7 @@ impl App {
             return Err(RegistryError::NotFound);
         }
         let made = self.registry.create(self.caller.tenant.clone(), session).await?;
+        self.note(&made.key().session);
         Ok(made.of(self.caller.name.clone(), self.caller.verbs()))
     }
 

@@ -209,6 +209,7 @@ impl Server {
             admission: Arc::new(Admission::new(self.config.bounds(), registry.memory().clone())),
             caller: Caller::default(),
             peer: None,
+            noted: Arc::default(),
         };
         let grace = self.config.drain_grace();
         let hurry = self.hurry;

@@ -17,7 +17,7 @@ use super::error::Problem;
 use crate::{
     auth::Caller,
     command::{is_json_object, json_depth},
-    id::{EventId, InvalidId, SessionId, SessionKey},
+    id::{EventId, InvalidId, SessionKey},
     spec::clip,
 };
 
@@ -38,8 +38,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Session {
             session_id: String,
         }
         let named = Path::<Named>::from_request_parts(parts, state).await.map_err(|_| Problem::no_session())?;
-        let session: SessionId = named.session_id.parse().map_err(|_| Problem::no_session())?;
-        tracing::Span::current().record("session_id", session.as_str());
+        let session = named.session_id.parse().map_err(|_| Problem::no_session())?;
         let Caller { tenant, .. } = Caller::from_request_parts(parts, state).await?;
         Ok(Self(SessionKey { tenant, session }))
     }

@@ -79,6 +79,11 @@ async fn a_request_has_one_line_with_its_name_and_what_it_was_about() {
     let asked = client.request("GET", "/v1/sessions/s?x=secret", &[("x-request-id", "req_forged")], b"").await;
     let unknown = client.get("/nothing/here?y=secret").await;
     client.control("s", json!({"type": "cancel"})).await;
+    let say =
+        json!({"id": "chat", "messages": [{"id": "u", "role": "user", "parts": [{"type": "text", "text": "x"}]}]});
+    client.post("/v1/ai-sdk/chat", say).await;
+    let response = client.post("/v1/responses", json!({"model": "demo/echo", "input": "x"})).await;
+    client.get("/v1/events?sessions=nobody,none&from=now").await;
     store.break_down("the disk is full");
     let failed = client.post("/v1/sessions", json!({"input": "two"})).await;
     assert_eq!(failed.status, 503);
@@ -86,7 +91,17 @@ async fn a_request_has_one_line_with_its_name_and_what_it_was_about() {
     let line = ended(&lines, "GET", "/v1/sessions/s");
     assert_eq!((&line["level"], &line["status"]), (&json!("DEBUG"), &json!(asked.status)));
     assert_eq!(line["span"]["request_id"], asked.headers["x-request-id"]);
+    // Whichever door it came to, and once.
     assert_eq!(line["span"]["session_id"], "s");
+    for (method, path, session) in [
+        ("POST", "/v1/sessions", "s"),
+        ("POST", "/v1/sessions/s/control", "s"),
+        ("POST", "/v1/ai-sdk/chat", "chat"),
+        ("POST", "/v1/responses", &response.headers["steerage-session"]),
+        ("GET", "/v1/events", "nobody"),
+    ] {
+        assert_eq!(ended(&lines, method, path)["span"]["session_id"], session, "{method} {path}");
+    }
     assert!(line["duration_ms"].is_number() && line["timestamp"].is_string(), "{line}");
     assert_eq!(ended(&lines, "GET", "/nothing/here")["span"]["request_id"], unknown.headers["x-request-id"]);
     assert_eq!(ended(&lines, "POST", "/v1/sessions/s/control")["status"], 200);
