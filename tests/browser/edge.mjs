@@ -90,6 +90,21 @@ const tests = {
     assert.deepEqual(await tab.context().cookies(`${url}/v1/sessions/another`), [], 'for this session alone');
     await tab.context().close();
   },
+  async 'on the page of the server no script runs but its own'() {
+    const tab = await page(url);
+    const ran = await tab.evaluate(async () => {
+      const script = document.createElement('script');
+      script.textContent = 'globalThis.ran = 1';
+      const markup = document.createElement('div');
+      markup.innerHTML = '<img src="x" onerror="globalThis.ran = 1">';
+      document.body.append(script, markup);
+      await new Promise(done => setTimeout(done, 500));
+      return globalThis.ran ?? 0;
+    });
+    assert.equal(ran, 0);
+    assert.equal(await tab.evaluate(() => getComputedStyle(document.body).display), 'flex', 'its own style is used');
+    await tab.context().close();
+  },
   async 'an allowed page reads, acts and opens a socket with its token, and no more than that'() {
     const session = await story('token');
     const tab = await page(app);
