@@ -48,8 +48,8 @@ pub const MAILBOX_REQUESTS: usize = 32;
 /// Cancels that wait for the task, beside the mailbox.
 pub const CANCEL_LANE_REQUESTS: usize = 8;
 
-/// Of so many waits of a reader one is measured, the first among them: the clock and a counter that all threads share
-/// cost half as much as a delivery itself.
+/// Of so many writes of a single event to a reader one is measured, and counts for all of them: the clock, and a counter
+/// that all threads share, cost half as much as such a delivery itself.
 const DELIVERY_SAMPLED_ONE_IN: u32 = 8;
 
 /// What the task is asked.
@@ -301,7 +301,7 @@ impl Handle {
         self.shared.readers.fetch_add(1, Ordering::Relaxed);
         self.shared.readers_changed.notify_one();
         let since = self.shared.watch.now();
-        Reader { shared: self.shared.clone(), store: self.store.clone(), cursor: after, since, waits: 0 }
+        Reader { shared: self.shared.clone(), store: self.store.clone(), cursor: after, since, lone_writes: 0 }
     }
 }
 
@@ -310,9 +310,9 @@ pub struct Reader {
     shared: Arc<Shared>,
     store: Arc<dyn Store>,
     cursor: Seq,
-    /// When it came, and how often it has waited since.
+    /// When it came, and how many single events it was given since.
     since: Millis,
-    waits: u32,
+    lone_writes: u32,
 }
 
 impl Reader {
@@ -324,10 +324,16 @@ impl Reader {
             Read::Older => self.stored(bytes_max).await?,
             Read::Closed => return Ok(None),
         };
-        if self.waits.is_multiple_of(DELIVERY_SAMPLED_ONE_IN) {
-            self.shared.watch.delivers(&frames, self.since);
+        match frames.len() {
+            // Several at once have waited, and are always looked at.
+            0 | 1 => {
+                self.lone_writes = self.lone_writes.wrapping_add(1);
+                if self.lone_writes.is_multiple_of(DELIVERY_SAMPLED_ONE_IN) {
+                    self.shared.watch.delivers(&frames, self.since, DELIVERY_SAMPLED_ONE_IN.into());
+                }
+            }
+            _ => self.shared.watch.delivers(&frames, self.since, 1),
         }
-        self.waits = self.waits.wrapping_add(1);
         Ok(self.hand_out(frames))
     }
 

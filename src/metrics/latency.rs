@@ -35,9 +35,14 @@ struct Inner {
 impl Latency {
     /// Counts one.
     pub fn observe(&self, took: Duration) {
+        self.observe_many(took, 1);
+    }
+
+    /// Counts so many that took as long: one that was looked at, for those that were not.
+    pub fn observe_many(&self, took: Duration, count: u64) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.0.buckets[BOUNDS_US.partition_point(|bound| *bound < us)].fetch_add(1, Ordering::Relaxed);
-        self.0.sum_us.fetch_add(us, Ordering::Relaxed);
+        self.0.buckets[BOUNDS_US.partition_point(|bound| *bound < us)].fetch_add(count, Ordering::Relaxed);
+        self.0.sum_us.fetch_add(us.saturating_mul(count), Ordering::Relaxed);
     }
 
     /// How many there were.

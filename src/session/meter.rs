@@ -162,12 +162,12 @@ impl Watch {
         self.env.now()
     }
 
-    /// Frames go to a reader that came at `since`. The oldest of a write tells of all: it has waited longest. What was
+    /// Frames go to a reader that came at `since`, and count for so many writes. The oldest of a write tells of all: it has waited longest. What was
     /// made before the reader came has waited for nobody.
-    pub(super) fn delivers(&self, frames: &[Frame], since: Millis) {
+    pub(super) fn delivers(&self, frames: &[Frame], since: Millis, count: u64) {
         let now = self.env.now();
         if let Some(age) = frames.first().and_then(|frame| frame.age(now)).filter(|age| *age <= now.since(since)) {
-            self.metrics.work.delivery.observe(age);
+            self.metrics.work.delivery.observe_many(age, count);
         }
     }
 
