@@ -27,8 +27,8 @@ mod tickets;
 mod token;
 mod tokens;
 
-pub use revoked::{NotRevoked, REVOKED_MAX, Revocation};
-pub use tickets::{TICKET_TTL_S, TICKETS_MAX};
+pub use revoked::{GIVEN_UP_MAX, NotRevoked, REVOKED_MAX, Revocation};
+pub use tickets::{TICKET_TTL_S, TICKETS_MAX, TICKETS_OF_TOKEN_MAX};
 pub use token::{GENERATIONS_MAX, Grant, NotLess, PREFIX as TOKEN_PREFIX, TOKEN_BYTES_MAX, TOKEN_TTL_MAX_S, TokenId};
 pub use tokens::{EXPIRING_S, Fate, SECRET_BYTES_MIN, Tokens, Worth};
 
@@ -45,6 +45,8 @@ pub const PEERS_MAX: usize = 4_096;
 
 /// What the name of nobody is, in receipts and events.
 pub const ANONYMOUS: &str = "anonymous";
+/// Names that are nobody's to have: of nobody, and of what the server does by itself.
+pub const RESERVED: [&str; 3] = [ANONYMOUS, "server", "session_scope"];
 
 /// Who makes a request.
 #[derive(Clone, Debug, PartialEq, Eq)]

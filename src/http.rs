@@ -26,7 +26,7 @@ use crate::{
     auth::{Caller, Failures, Fate, Keys, Tokens},
     command::Verb,
     env::Env,
-    id::{SessionId, SessionKey},
+    id::{Seq, SessionId, SessionKey},
     metrics::{Present, StatusClass, Transport},
     registry::{NewSession, Registry, RegistryError},
     session::{Handle, SessionError},
@@ -124,10 +124,20 @@ impl App {
     /// not looked for.
     async fn open_for_commands(&self, key: &SessionKey) -> Result<Handle, Problem> {
         self.note(&key.session);
-        match self.caller.sees(key) {
-            true => Ok(self.registry.open(key).await?.of(self.caller.name.clone(), self.caller.verbs())),
-            false => Err(Problem::no_session()),
+        if !self.caller.sees(key) {
+            return Err(Problem::no_session());
         }
+        let handle = self.registry.open(key).await?;
+        if let Some(grant) = &self.caller.grant {
+            // A body may take its time, and another session of that name may have been made.
+            if self.tokens.is_over(grant) {
+                return Err(auth::over());
+            }
+            if !grant.is_of(handle.event_id(Seq(1))) {
+                return Err(Problem::no_session());
+            }
+        }
+        Ok(handle.of(self.caller.name.clone(), self.caller.verbs()))
     }
 
     /// The request's lines in the log name its session from here on, the first where there are several.

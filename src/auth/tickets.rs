@@ -5,13 +5,18 @@ use std::{collections::HashMap, fmt};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{fresh_secret, token::TOKEN_BYTES_MAX};
+use super::{
+    fresh_secret,
+    token::{TOKEN_BYTES_MAX, TokenId},
+};
 use crate::env::{Env, Millis};
 
 /// How long a ticket is good, in seconds: long enough to open a stream with it. Reliability reference §4.1.
 pub const TICKET_TTL_S: u64 = 60;
-/// Tickets that wait to be used, at once: each holds its token, so they are 10 MiB at most.
+/// Tickets that wait to be used, at once: each holds its token and an origin, so they are 15 MiB at most.
 pub const TICKETS_MAX: usize = 10_000;
+/// Those of one family of tokens: who has only a token does not take the others' places.
+pub const TICKETS_OF_TOKEN_MAX: usize = 16;
 /// What a ticket begins with.
 const PREFIX: &str = "tk_";
 
@@ -23,6 +28,7 @@ struct Ticket {
     token: String,
     origin: String,
     until: Millis,
+    root: TokenId,
 }
 
 impl fmt::Debug for Tickets {
@@ -36,17 +42,22 @@ fn digest(ticket: &str) -> [u8; 32] {
 }
 
 impl Tickets {
-    /// A ticket for the token, for pages of that origin. `None` when too many wait.
-    pub(super) fn issue(&mut self, token: String, origin: String, env: &Env) -> Option<(String, Millis)> {
+    /// A ticket for the token, of this family, for pages of that origin. `None` when too many wait.
+    pub(super) fn issue(
+        &mut self,
+        token: String,
+        root: TokenId,
+        origin: String,
+        env: &Env,
+    ) -> Option<(String, Millis)> {
         let now = env.now();
-        if self.0.len() >= TICKETS_MAX {
-            self.0.retain(|_, ticket| ticket.until > now);
-        }
-        if self.0.len() >= TICKETS_MAX {
+        self.0.retain(|_, ticket| ticket.until > now);
+        let of_family = self.0.values().filter(|ticket| ticket.root == root).count();
+        if self.0.len() >= TICKETS_MAX || of_family >= TICKETS_OF_TOKEN_MAX {
             return None;
         }
         let (ticket, until) = (fresh_secret(PREFIX, env), now.after_seconds(TICKET_TTL_S));
-        self.0.insert(digest(&ticket), Ticket { token, origin, until });
+        self.0.insert(digest(&ticket), Ticket { token, origin, until, root });
         Some((ticket, until))
     }
 
@@ -55,7 +66,7 @@ impl Tickets {
         if ticket.len() > TOKEN_BYTES_MAX {
             return None;
         }
-        let Ticket { token, origin, until } = self.0.remove(&digest(ticket))?;
+        let Ticket { token, origin, until, .. } = self.0.remove(&digest(ticket))?;
         (now < until && is_for(&origin)).then_some(token)
     }
 }
@@ -70,7 +81,7 @@ mod tests {
     async fn a_ticket_is_good_once_for_a_minute_and_for_one_origin() {
         let env = Env::seeded(1);
         let mut tickets = Tickets::default();
-        let mut issue = || tickets.issue("st_x.y".into(), "https://a".into(), &env).unwrap().0;
+        let mut issue = || tickets.issue("st_x.y".into(), TokenId::fresh(&env), "https://a".into(), &env).unwrap().0;
         let (used, foreign, late) = (issue(), issue(), issue());
         assert_eq!(tickets.redeem(&used, |origin| origin == "https://a", env.now()), Some("st_x.y".into()));
         assert_eq!(tickets.redeem(&used, |_| true, env.now()), None, "used");
@@ -86,11 +97,16 @@ mod tests {
         let env = Env::seeded(2);
         let mut tickets = Tickets::default();
         for _ in 0..TICKETS_MAX {
-            assert!(tickets.issue("st_x.y".into(), "https://a".into(), &env).is_some());
+            assert!(tickets.issue("st_x.y".into(), TokenId::fresh(&env), "https://a".into(), &env).is_some());
         }
-        assert!(tickets.issue("st_x.y".into(), "https://a".into(), &env).is_none());
+        assert!(tickets.issue("st_x.y".into(), TokenId::fresh(&env), "https://a".into(), &env).is_none());
         tokio::time::advance(Duration::from_secs(TICKET_TTL_S)).await;
-        assert!(tickets.issue("st_x.y".into(), "https://a".into(), &env).is_some());
+        assert!(tickets.issue("st_x.y".into(), TokenId::fresh(&env), "https://a".into(), &env).is_some());
         assert!(!format!("{tickets:?}").contains("st_"));
+        let family = TokenId::fresh(&env);
+        let mut of_family = || tickets.issue("st_x.y".into(), family, "https://a".into(), &env).is_some();
+        assert!((0..TICKETS_OF_TOKEN_MAX).all(|_| of_family()));
+        assert!(!of_family());
+        assert!(tickets.issue("st_x.y".into(), TokenId::fresh(&env), "https://a".into(), &env).is_some());
     }
 }

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     command::{Verb, Verbs},
     env::{Env, Millis},
-    id::{SessionId, SessionKey, Tenant},
+    id::{EventId, SessionId, SessionKey, Tenant},
 };
 
 /// Longest life of a token, in seconds: reliability reference §4.1.
@@ -77,6 +77,9 @@ pub struct Grant {
     /// The session that it opens.
     #[serde(rename = "s")]
     session: SessionId,
+    /// Its first event: another session of that name has another one.
+    #[serde(rename = "f")]
+    first: EventId,
     /// What may be done to it.
     #[serde(rename = "v")]
     pub verbs: Verbs,
@@ -104,12 +107,13 @@ pub enum NotLess {
 }
 
 impl Grant {
-    /// What a holder of a key grants: the session `key` for `ttl_s` seconds.
-    pub fn new(key: &SessionKey, verbs: Verbs, name: Arc<str>, ttl_s: u64, env: &Env) -> Self {
+    /// What a holder of a key grants: the session `key`, which began with the event `first`, for `ttl_s` seconds.
+    pub fn new(key: &SessionKey, first: EventId, verbs: Verbs, name: Arc<str>, ttl_s: u64, env: &Env) -> Self {
         let now = env.now();
         Self {
             tenant: key.tenant.clone(),
             session: key.session.clone(),
+            first,
             verbs,
             name,
             issued_at: now.0,
@@ -118,7 +122,8 @@ impl Grant {
         }
     }
 
-    /// What the holder of this one can grant: nothing more, and for no longer.
+    /// What the holder of this one can grant: nothing more, and for no longer. It is as old as this one, so that what is
+    /// revoked with its session meanwhile is revoked in whatever comes of it.
     pub fn less(&self, verbs: Verbs, ttl_s: u64, env: &Env) -> Result<Self, NotLess> {
         if let Some(verb) = verbs.iter().find(|verb| !self.verbs.has(*verb)) {
             return Err(NotLess::Verb(verb));
@@ -128,14 +133,18 @@ impl Grant {
         }
         let mut path = self.path.clone();
         path.push(TokenId::fresh(env));
-        let now = env.now();
-        let expires_at = now.after_seconds(ttl_s).0.min(self.expires_at);
-        Ok(Self { verbs, issued_at: now.0, expires_at, path, ..self.clone() })
+        let expires_at = env.now().after_seconds(ttl_s).0.min(self.expires_at);
+        Ok(Self { verbs, expires_at, path, ..self.clone() })
     }
 
     /// Whether it opens that session.
     pub fn opens(&self, key: &SessionKey) -> bool {
         self.tenant == key.tenant && self.session == key.session
+    }
+
+    /// Whether that is the session that it was minted for, and not a later one of the same name.
+    pub fn is_of(&self, first: Option<EventId>) -> bool {
+        first == Some(self.first)
     }
 
     /// The session that it opens.
@@ -216,6 +225,10 @@ mod tests {
         SessionKey { tenant: "acme".parse().unwrap(), session: session.parse().unwrap() }
     }
 
+    fn first() -> EventId {
+        "k7q2mx.1".parse().unwrap()
+    }
+
     fn verbs(list: &[Verb]) -> Verbs {
         list.iter().copied().collect()
     }
@@ -223,7 +236,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_token_is_read_by_its_secret_only_and_not_when_a_single_character_differs() {
         let env = Env::seeded(1);
-        let grant = Grant::new(&key("s"), verbs(&[Verb::Read]), "web".into(), 60, &env);
+        let grant = Grant::new(&key("s"), first(), verbs(&[Verb::Read]), "web".into(), 60, &env);
         let (signer, other) = (Signer::new(b"one"), Signer::new(b"two"));
         let token = signer.sign(&grant);
         assert_eq!(signer.read(&token), Some(grant));
@@ -258,7 +271,7 @@ mod tests {
     async fn the_longest_token_is_one_that_is_read() {
         let env = Env::seeded(2);
         let longest = SessionKey { tenant: "t".repeat(64).parse().unwrap(), session: "s".repeat(64).parse().unwrap() };
-        let mut grant = Grant::new(&longest, Verbs::ALL, "n".repeat(64).into(), TOKEN_TTL_MAX_S, &env);
+        let mut grant = Grant::new(&longest, first(), Verbs::ALL, "n".repeat(64).into(), TOKEN_TTL_MAX_S, &env);
         for _ in 1..GENERATIONS_MAX {
             grant = grant.less(Verbs::ALL, TOKEN_TTL_MAX_S, &env).unwrap();
         }
@@ -272,7 +285,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_granted_further_is_less_in_every_respect() {
         let env = Env::seeded(3);
-        let grant = Grant::new(&key("s"), verbs(&[Verb::Read, Verb::Cancel]), "web".into(), 60, &env);
+        let grant = Grant::new(&key("s"), first(), verbs(&[Verb::Read, Verb::Cancel]), "web".into(), 60, &env);
         tokio::time::advance(std::time::Duration::from_secs(20)).await;
         let less = grant.less(verbs(&[Verb::Read]), 900, &env).unwrap();
         assert_eq!((less.expires_at(), less.key(), &less.name), (grant.expires_at(), key("s"), &grant.name));

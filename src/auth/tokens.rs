@@ -3,8 +3,11 @@
 use std::{
     io::{Read as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,7 +16,7 @@ use tokio::sync::watch;
 
 use super::{
     fresh_secret,
-    revoked::{NotRevoked, Revocation, Revoked},
+    revoked::{self, NotRevoked, Revocation, Revoked},
     tickets::Tickets,
     token::{Grant, Signer},
 };
@@ -28,6 +31,11 @@ pub const SECRET_BYTES_MIN: usize = 32;
 pub struct Tokens {
     signer: Signer,
     revoked: Mutex<Revoked>,
+    /// Where the list is kept; held while it is written, which nobody waits for who only looks.
+    file: Mutex<Option<PathBuf>>,
+    /// When the newest token that was seen was minted, in milliseconds since 1970: a clock that is set back must not leave
+    /// it out of what is revoked.
+    newest: AtomicU64,
     tickets: Mutex<Tickets>,
     /// Told when something is taken back.
     changed: watch::Sender<()>,
@@ -58,7 +66,7 @@ impl Tokens {
     /// Those of one process, or with a secret that it was given: what is taken back is forgotten with the process.
     pub fn in_memory(secret: Option<&str>, env: Env) -> Self {
         let secret = secret.map_or_else(|| fresh_secret("", &env), str::to_owned);
-        Self::new(Signer::new(secret.as_bytes()), Revoked::default(), env)
+        Self::new(Signer::new(secret.as_bytes()), Revoked::default(), None, env)
     }
 
     /// Those of the sessions in this folder: they outlive the process as the sessions do. Without a secret there is one in
@@ -68,12 +76,13 @@ impl Tokens {
             Some(secret) => Signer::new(secret.as_bytes()),
             None => Signer::new(kept_secret(&folder.join("token-secret"), &env)?.as_bytes()),
         };
-        Ok(Self::new(signer, Revoked::in_file(folder.join("token-revocations"))?, env))
+        let file = folder.join("token-revocations");
+        Ok(Self::new(signer, Revoked::read(&file)?, Some(file), env))
     }
 
-    fn new(signer: Signer, revoked: Revoked, env: Env) -> Self {
-        let (revoked, tickets) = (Mutex::new(revoked), Mutex::default());
-        Self { signer, revoked, tickets, changed: watch::Sender::new(()), env }
+    fn new(signer: Signer, revoked: Revoked, file: Option<PathBuf>, env: Env) -> Self {
+        let (revoked, file, tickets) = (Mutex::new(revoked), Mutex::new(file), Mutex::default());
+        Self { signer, revoked, file, newest: AtomicU64::new(0), tickets, changed: watch::Sender::new(()), env }
     }
 
     fn revoked(&self) -> MutexGuard<'_, Revoked> {
@@ -86,6 +95,7 @@ impl Tokens {
 
     /// The token that grants this.
     pub fn mint(&self, grant: &Grant) -> String {
+        self.newest.fetch_max(grant.issued_at().0, Ordering::Relaxed);
         self.signer.sign(grant)
     }
 
@@ -94,24 +104,34 @@ impl Tokens {
         match self.signer.read(token) {
             None => Worth::Nothing,
             Some(grant) if self.is_over(&grant) => Worth::Over,
-            Some(grant) => Worth::Grant(Arc::new(grant)),
+            Some(grant) => {
+                self.newest.fetch_max(grant.issued_at().0, Ordering::Relaxed);
+                Worth::Grant(Arc::new(grant))
+            }
         }
     }
 
-    fn is_over(&self, grant: &Grant) -> bool {
+    /// Whether it has ended or was taken back.
+    pub fn is_over(&self, grant: &Grant) -> bool {
         grant.expires_at() <= self.env.now() || self.revoked().has(grant)
     }
 
-    /// Takes back: nothing is granted by it any more, and streams that go on with it end. Waits for the disk.
+    /// Takes back: nothing is granted by it any more, and streams that go on with it end. Then waits for the disk: when
+    /// this returns it holds also after a restart.
     pub fn revoke(&self, what: Revocation) -> Result<(), NotRevoked> {
-        let done = self.revoked().add(what, self.env.now());
+        let now = Millis(self.env.now().0.max(self.newest.load(Ordering::Relaxed)));
+        self.revoked().add(what, now)?;
         self.changed.send_replace(());
-        done
+        let file = self.file.lock().expect("no panic while the list is written");
+        let Some(file) = &*file else { return Ok(()) };
+        // What others have added meanwhile is written with it.
+        let lines = self.revoked().lines();
+        Ok(revoked::write(file, &lines)?)
     }
 
     /// A ticket for this token, for pages of that origin, with the moment at which it ends. `None` when too many wait.
-    pub fn ticket(&self, token: String, origin: String) -> Option<(String, Millis)> {
-        self.tickets().issue(token, origin, &self.env)
+    pub fn ticket(&self, grant: &Grant, origin: String) -> Option<(String, Millis)> {
+        self.tickets().issue(self.mint(grant), grant.root(), origin, &self.env)
     }
 
     /// The token of a ticket that is still good and is for a page of that origin. Nobody else gets it.
@@ -180,7 +200,7 @@ mod tests {
 
     fn grant(ttl_s: u64, env: &Env) -> Grant {
         let key = SessionKey { tenant: Tenant::default(), session: "s".parse().unwrap() };
-        Grant::new(&key, Verbs::ALL, "web".into(), ttl_s, env)
+        Grant::new(&key, "k7q2mx.1".parse().unwrap(), Verbs::ALL, "web".into(), ttl_s, env)
     }
 
     #[tokio::test(start_paused = true)]
@@ -205,7 +225,7 @@ mod tests {
         let mut others = Box::pin(tokens.clone().fate(other));
         let revoke = async {
             tokio::task::yield_now().await;
-            tokens.revoke(Revocation::Token(grant.id())).unwrap();
+            tokens.revoke(Revocation::Token(grant.key(), grant.id())).unwrap();
         };
         let (told, ()) = tokio::join!(fate.next(), revoke);
         assert_eq!((told, env.now()), (Some(Fate::Over), began));
@@ -222,7 +242,7 @@ mod tests {
         let first = Tokens::in_folder(&folder, None, env.clone()).unwrap();
         let (kept, taken) = (grant(900, &env), grant(900, &env));
         let (token, revoked) = (first.mint(&kept), first.mint(&taken));
-        first.revoke(Revocation::Token(taken.id())).unwrap();
+        first.revoke(Revocation::Token(taken.key(), taken.id())).unwrap();
         let second = Tokens::in_folder(&folder, None, env.clone()).unwrap();
         assert!(matches!(second.read(&token), Worth::Grant(_)));
         assert_eq!(second.read(&revoked), Worth::Over);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Config, ConfigError, is_name};
 use crate::{
-    auth::{ANONYMOUS, Caller, KeyDigest, Keys},
+    auth::{Caller, KeyDigest, Keys, RESERVED},
     id::Tenant,
 };
 
@@ -47,7 +47,7 @@ impl Config {
         let mut keys = Keys::default();
         for (name, ApiKey { sha256, tenant }) in &self.keys {
             let fail = |why: &str| Err(ConfigError(format!("keys.{name}: {why}")));
-            if !is_name(name) || [ANONYMOUS, "server", "session_scope"].contains(&name.as_str()) {
+            if !is_name(name) || RESERVED.contains(&name.as_str()) {
                 return fail("a name is 1 to 32 of a-z 0-9 - _, and none of anonymous, server, session_scope");
             }
             // Whoever takes it for the key itself must not find it in a log.

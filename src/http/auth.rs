@@ -74,7 +74,8 @@ fn unauthorized() -> Problem {
     Problem::new("unauthorized", "send a key or a token: `Authorization: Bearer KEY`")
 }
 
-fn over() -> Problem {
+/// A token that is worth nothing any more.
+pub(super) fn over() -> Problem {
     Problem::new("token_expired", "the token has ended or was revoked; ask for another one")
 }
 

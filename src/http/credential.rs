@@ -155,7 +155,8 @@ mod tests {
         assert_eq!(of(&["steerage_tokens=z; xsteerage_token=z; steerage_token"]), None);
         let env = crate::env::Env::system();
         let session = crate::id::SessionKey { tenant: Default::default(), session: "s".parse().unwrap() };
-        let grant = Grant::new(&session, crate::command::Verbs::ALL, "web".into(), 30, &env);
+        let first = "k7q2mx.1".parse().unwrap();
+        let grant = Grant::new(&session, first, crate::command::Verbs::ALL, "web".into(), 30, &env);
         let set = set_cookie("st_x.y", &grant, true, Millis(grant.expires_at().0 - 30_000));
         let path = "Path=/v1/sessions/s; Max-Age=30; HttpOnly; SameSite=Strict; Secure";
         assert_eq!(set, format!("steerage_token=st_x.y; {path}"));

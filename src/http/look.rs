@@ -14,6 +14,8 @@ use crate::{
 /// The next frames that there are now, as many as one write takes. `None` at the tail, and at the end of the log: a loop
 /// over this reads what there is and waits for nothing.
 pub(super) async fn ready(reader: &mut Reader) -> Result<Option<Vec<Frame>>, StoreError> {
+    // What is in memory is there at once, and a loop over all of it would keep a thread from everybody else.
+    tokio::task::yield_now().await;
     Ok(reader.ready(WRITE_BYTES_MAX).await?.filter(|frames| !frames.is_empty()))
 }
 

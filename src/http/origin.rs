@@ -80,7 +80,9 @@ impl Origins {
     pub(super) fn is_for(&self, origin: &str, headers: &HeaderMap) -> bool {
         match headers.get(header::ORIGIN) {
             Some(said) => said.as_bytes() == origin.as_bytes() && self.page(headers) == Page::Known,
-            // A browser does not say it where a page asks its own origin for something.
+            // A browser does not say it where a page asks its own origin for something. Where a person was led here by a
+            // link it does not either, and no page asks at all.
+            None if !is_asked_by_own_page(headers) => false,
             None => HeaderValue::from_str(origin).is_ok_and(|origin| self.is_own(&origin, headers)),
         }
     }
@@ -103,6 +105,13 @@ impl Origins {
             .max_age(PREFLIGHT_AGE);
         (!self.listed.is_empty()).then_some(layer)
     }
+}
+
+/// What a browser says of who asks, where it says it (Fetch Metadata).
+fn is_asked_by_own_page(headers: &HeaderMap) -> bool {
+    let says = |name: &str, word: &str| headers.get(name).is_none_or(|value| value == word);
+    let navigates = headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate");
+    says("sec-fetch-site", "same-origin") && !navigates
 }
 
 /// Whether a text is an origin as browsers write it (RFC 6454 §6.2): no path, lower case, no usual port.
@@ -203,6 +212,14 @@ mod tests {
     #[test]
     fn a_ticket_is_for_pages_of_its_origin() {
         let origins = Origins::new(&["https://good.example".into()], false).unwrap();
+        let fetch = |site: &'static str, mode: &'static str| {
+            let mut headers: HeaderMap = [(header::HOST, HeaderValue::from_static("own.test"))].into_iter().collect();
+            headers.insert("sec-fetch-site", HeaderValue::from_static(site));
+            headers.insert("sec-fetch-mode", HeaderValue::from_static(mode));
+            origins.is_for("https://own.test", &headers)
+        };
+        assert!(fetch("same-origin", "cors"));
+        assert!(!fetch("same-origin", "navigate") && !fetch("none", "navigate") && !fetch("cross-site", "no-cors"));
         let is_for = |ticket: &str, origin: Option<&str>| {
             let mut headers: HeaderMap = [(header::HOST, HeaderValue::from_static("own.test"))].into_iter().collect();
             if let Some(origin) = origin {

@@ -132,8 +132,12 @@ pub(super) async fn create(app: App, request: Request) -> Result<Response, Probl
 }
 
 fn json_response(snapshot: SnapshotJson) -> Response {
-    let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    (content_type, String::from(Box::<str>::from(snapshot.json))).into_response()
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        // A cookie or a ticket does not tell a cache between that it is somebody's own.
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (headers, String::from(Box::<str>::from(snapshot.json))).into_response()
 }
 
 #[derive(Deserialize)]

@@ -14,9 +14,12 @@ use super::{
     origin,
 };
 use crate::{
-    auth::{GENERATIONS_MAX, Grant, NotLess, NotRevoked, Revocation, TICKETS_MAX, TOKEN_TTL_MAX_S, TokenId},
+    auth::{
+        GENERATIONS_MAX, Grant, NotLess, NotRevoked, RESERVED, Revocation, TICKETS_OF_TOKEN_MAX, TOKEN_TTL_MAX_S,
+        TokenId,
+    },
     command::Verbs,
-    id::SessionId,
+    id::{EventId, Seq, SessionId, SessionKey},
 };
 
 /// Largest body, in bytes: five verbs, a name and an origin are some 500.
@@ -62,9 +65,13 @@ pub(super) async fn mint(
     headers: HeaderMap,
     body: JsonBytes<MINT_BYTES_MAX>,
 ) -> Result<Response, Problem> {
-    let _there_is_one = app.open_for_commands(&key).await?;
+    let handle = app.open_for_commands(&key).await?;
     let mint: Mint = extract::parse(&body.0)?;
-    let grant = mint.grant(&app, &key)?;
+    // One that was made a moment ago may not have its first event yet; whoever asks its task waits for that.
+    let _stored = handle.newest_run().await?;
+    let first = handle.event_id(Seq(1)).ok_or_else(Problem::no_session)?;
+    let grant = mint.grant(&app, &key, first)?;
+    let origin = mint.origin(&headers)?;
     let token = app.tokens.mint(&grant);
     let mut answer = HeaderMap::new();
     answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -72,16 +79,9 @@ pub(super) async fn mint(
         let secure = app.origins.is_secure(&headers);
         answer.insert(header::SET_COOKIE, credential::set_cookie(&token, &grant, secure, app.env.now()));
     }
-    let (ticket, ticket_expires_at) = match mint.ticket {
-        false => (None, None),
-        true => {
-            let origin = mint.origin(&headers)?;
-            let issued = app.tokens.ticket(token.clone(), origin);
-            let full = || Problem::new("busy", format!("{TICKETS_MAX} tickets wait to be used")).after(1);
-            let (ticket, until) = issued.ok_or_else(full)?;
-            (Some(ticket), Some(until.rfc3339().to_string()))
-        }
-    };
+    let full = || Problem::new("busy", format!("{TICKETS_OF_TOKEN_MAX} tickets of a token wait to be used")).after(1);
+    let issued = origin.map(|origin| app.tokens.ticket(&grant, origin).ok_or_else(full)).transpose()?;
+    let (ticket, ticket_expires_at) = issued.map(|(ticket, until)| (ticket, until.rfc3339().to_string())).unzip();
     let minted = Minted {
         token_id: grant.id(),
         token,
@@ -96,7 +96,7 @@ pub(super) async fn mint(
 }
 
 impl Mint {
-    fn grant(&self, app: &App, key: &crate::id::SessionKey) -> Result<Grant, Problem> {
+    fn grant(&self, app: &App, key: &SessionKey, first: EventId) -> Result<Grant, Problem> {
         if self.verbs.is_empty() {
             return Err(invalid("verbs is at least one of read, send, steer, cancel, approve"));
         }
@@ -110,10 +110,13 @@ impl Mint {
         if !self.name.as_ref().is_none_or(printable) {
             return Err(invalid(format!("name is 1 to {NAME_BYTES_MAX} printable ASCII characters without space")));
         }
+        if self.name.as_deref().is_some_and(|name| RESERVED.contains(&name)) {
+            return Err(invalid(format!("name is none of {}", RESERVED.join(", "))));
+        }
         match (&app.caller.grant, &self.name) {
             (None, name) => {
                 let name = name.as_deref().map_or_else(|| app.caller.name.clone(), Into::into);
-                Ok(Grant::new(key, self.verbs, name, ttl_s, &app.env))
+                Ok(Grant::new(key, first, self.verbs, name, ttl_s, &app.env))
             }
             (Some(grant), Some(name)) if **name != *grant.name => {
                 Err(invalid(format!("name stays {}: a token speaks for whom it was minted", grant.name)))
@@ -129,12 +132,16 @@ impl Mint {
         }
     }
 
-    /// The origin whose pages may use the ticket: the one that is named, or the one that asks.
-    fn origin(&self, headers: &HeaderMap) -> Result<String, Problem> {
-        let said = || headers.get(header::ORIGIN)?.to_str().ok().map(str::to_owned);
-        let origin = self.origin.clone().or_else(said);
+    /// The origin whose pages may use the ticket: the one that is named, or the one that asks. `None` where none is wanted.
+    fn origin(&self, headers: &HeaderMap) -> Result<Option<String>, Problem> {
         let rule = "a ticket is for pages of one origin: name it, for instance \"origin\": \"https://app.example\"";
-        origin.filter(|origin| origin::is_origin(origin)).ok_or_else(|| invalid(rule))
+        let said = || headers.get(header::ORIGIN)?.to_str().ok().map(str::to_owned);
+        let origin = self.origin.clone().or_else(|| if self.ticket { said() } else { None });
+        match origin {
+            Some(origin) if origin::is_origin(&origin) => Ok(self.ticket.then_some(origin)),
+            None if !self.ticket => Ok(None),
+            _ => Err(invalid(rule)),
+        }
     }
 }
 
@@ -143,8 +150,14 @@ pub(super) async fn revoke_all(app: App, Session(key): Session) -> Result<Status
     if app.caller.grant.is_some() {
         return Err(auth::no_key());
     }
-    let _there_is_one = app.open(&key).await?;
-    revoke(app, Revocation::Session(key)).await
+    let work = {
+        let app = app.clone();
+        async move {
+            let _there_is_one = app.open(&key).await?;
+            revoke(app, Revocation::Session(key)).await
+        }
+    };
+    app.whole(work).await
 }
 
 /// `DELETE /v1/sessions/{session_id}/tokens/{token_id}`: this one, and those that were minted from it. Whoever has only a
@@ -154,12 +167,25 @@ pub(super) async fn revoke_one(
     Session(key): Session,
     Path((_, token_id)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    let _there_is_one = app.open_for_commands(&key).await?;
-    let token_id: TokenId = token_id.parse().map_err(|rule: &str| Problem::new("bad_request", rule))?;
-    if app.caller.grant.as_ref().is_some_and(|grant| grant.id() != token_id) {
-        return Err(Problem::new("verb_not_allowed", "a token revokes itself and no other; that takes a key"));
-    }
-    revoke(app, Revocation::Token(token_id)).await
+    let work = {
+        let app = app.clone();
+        async move {
+            let _there_is_one = app.open_for_commands(&key).await?;
+            let token_id: TokenId = token_id.parse().map_err(|rule: &str| Problem::new("bad_request", rule))?;
+            let what = match app.caller.grant.clone() {
+                None => Revocation::Token(key, token_id),
+                Some(grant) if grant.id() == token_id => Revocation::Own(grant),
+                Some(_) => {
+                    return Err(Problem::new(
+                        "verb_not_allowed",
+                        "a token revokes itself and no other; that takes a key",
+                    ));
+                }
+            };
+            revoke(app, what).await
+        }
+    };
+    app.whole(work).await
 }
 
 async fn revoke(app: App, what: Revocation) -> Result<StatusCode, Problem> {

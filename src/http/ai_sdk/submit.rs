@@ -52,6 +52,9 @@ pub(super) async fn submit(
     let id = submission.id.clone();
     let intent = submission.intent()?;
     let key = id.map_or_else(|| app.key(app.env.session_id()), |id| Chat::named(app.caller.tenant.clone(), &id).key);
+    if !app.caller.sees(&key) {
+        return Err(Problem::new("session_not_found", "there is no such chat"));
+    }
     // Who will be told has a place before anything is done.
     let seat = app.seat(&key)?;
     let handle = chat(app, key, new, intent.can_begin()).await?;

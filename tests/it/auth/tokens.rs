@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
 
 use super::{FIRST, OTHER, SECOND, ask, guarded, mint, token};
-use crate::support::{Client, TestServer};
+use crate::support::{Client, TestServer, client::read_head};
 
 async fn session(client: &Client, id: &str) {
     let made = ask(client, FIRST, "POST", "/v1/sessions", json!({"id": id, "model": "demo/echo"})).await;
@@ -59,6 +60,8 @@ async fn what_is_no_wish_is_refused_by_name() {
         (json!({"verbs": read, "ttl_s": 1.5}), "1.5"),
         (json!({"verbs": read, "name": ""}), "name"),
         (json!({"verbs": read, "name": "a b"}), "name"),
+        (json!({"verbs": read, "name": "server"}), "session_scope"),
+        (json!({"verbs": read, "origin": ""}), "origin"),
         (json!({"verbs": read, "name": "x".repeat(65)}), "name"),
         (json!({"verbs": read, "ticket": true}), "origin"),
         (json!({"verbs": read, "ticket": true, "origin": "app.example"}), "origin"),
@@ -192,4 +195,84 @@ async fn without_keys_a_token_is_worth_what_it_says_all_the_same() {
     assert_eq!(reads(&client, &format!("{token}x"), "s").await, 401);
     // Libraries send some key in any case.
     assert_eq!(reads(&client, "sk-not-a-key-at-all", "t").await, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_of_its_session_and_not_of_a_later_one_of_that_name() {
+    let server = guarded();
+    let client = server.client();
+    session(&client, "s").await;
+    let old = token(&client, "s", json!({"verbs": ["read", "send"]})).await;
+    assert_eq!(reads(&client, &old, "s").await, 200);
+    assert_eq!(ask(&client, FIRST, "DELETE", "/v1/sessions/s", Value::Null).await.status, 204);
+    assert_eq!(reads(&client, &old, "s").await, 404);
+    session(&client, "s").await;
+    assert_eq!(reads(&client, &old, "s").await, 404, "somebody else's conversation");
+    let send = json!({"type": "send", "content": "x"});
+    assert_eq!(ask(&client, &old, "POST", "/v1/sessions/s/control", send).await.status, 404);
+    let say = json!({"id": "s", "messages": [{"id": "u", "role": "user", "parts": [{"type": "text", "text": "x"}]}]});
+    assert_eq!(ask(&client, &old, "POST", "/v1/ai-sdk/chat", say).await.status, 404);
+    assert_eq!(reads(&client, &token(&client, "s", json!({"verbs": ["read"]})).await, "s").await, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_arrives_slowly_is_not_done_with_a_token_that_has_ended_meanwhile() {
+    let server = guarded();
+    let client = server.client();
+    session(&client, "s").await;
+    for (path, body) in [
+        ("/v1/sessions/s/control", json!({"type": "send", "content": "x"})),
+        ("/v1/sessions/s/tokens", json!({"verbs": ["read"]})),
+        ("/v1/ai-sdk/chat/s/stop", json!({})),
+    ] {
+        let minted = mint(&client, FIRST, "s", json!({"verbs": ["read", "send", "cancel"]})).await;
+        let body = body.to_string();
+        let mut stream = client.dialer().connect();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: steerage.test\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\nconnection: close\r\n\r\n{}",
+            minted["token"].as_str().unwrap(),
+            body.len(),
+            &body[..1]
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(ask(&client, FIRST, "DELETE", "/v1/sessions/s/tokens", Value::Null).await.status, 204);
+        stream.write_all(&body.as_bytes()[1..]).await.unwrap();
+        assert_eq!(read_head(stream).await.0, 401, "{path}");
+        // Those that are minted in the millisecond of a revocation are revoked, too.
+        tokio::time::advance(Duration::from_millis(1)).await;
+    }
+    let snapshot = ask(&client, FIRST, "GET", "/v1/sessions/s", Value::Null).await.json();
+    assert_eq!(snapshot["messages"], json!([]), "nothing was said");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_fills_no_list_of_others() {
+    let server = guarded();
+    let client = server.client();
+    session(&client, "s").await;
+    let holder = mint(&client, FIRST, "s", json!({"verbs": ["read"]})).await;
+    let (id, holder) = (holder["token_id"].as_str().unwrap(), holder["token"].as_str().unwrap());
+    let mut statuses = Vec::new();
+    for _ in 0..20 {
+        let child = mint(&client, holder, "s", json!({"verbs": ["read"]})).await;
+        let path = format!("/v1/sessions/s/tokens/{}", child["token_id"].as_str().unwrap());
+        statuses.push(ask(&client, child["token"].as_str().unwrap(), "DELETE", &path, Value::Null).await.status);
+    }
+    assert_eq!((statuses[15], statuses[16]), (204, 429), "{statuses:?}");
+    let ticket = json!({"verbs": ["read"], "ticket": true, "origin": "http://steerage.test"});
+    for n in 0..20 {
+        let asked = ask(&client, holder, "POST", "/v1/sessions/s/tokens", ticket.clone()).await;
+        assert_eq!(asked.status, if n < 16 { 201 } else { 429 }, "{n}");
+    }
+    assert_eq!(ask(&client, FIRST, "POST", "/v1/sessions/s/tokens", ticket).await.status, 201, "others have theirs");
+    // A name that another tenant guesses, or knows, is of that tenant's session.
+    let made = json!({"id": "s", "model": "demo/echo"});
+    assert_eq!(ask(&client, OTHER, "POST", "/v1/sessions", made).await.status, 201);
+    let path = format!("/v1/sessions/s/tokens/{id}");
+    assert_eq!(ask(&client, OTHER, "DELETE", &path, Value::Null).await.status, 204);
+    assert_eq!(reads(&client, holder, "s").await, 200);
+    assert_eq!(ask(&client, FIRST, "DELETE", &path, Value::Null).await.status, 204);
+    assert_eq!(reads(&client, holder, "s").await, 401);
 }
