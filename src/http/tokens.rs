@@ -71,7 +71,7 @@ pub(super) async fn mint(
     let _stored = handle.newest_run().await?;
     let first = handle.event_id(Seq(1)).ok_or_else(Problem::no_session)?;
     let grant = mint.grant(&app, &key, first)?;
-    let origin = mint.origin(&headers)?;
+    let origin = mint.origin()?;
     let token = app.tokens.mint(&grant);
     let mut answer = HeaderMap::new();
     answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -132,13 +132,11 @@ impl Mint {
         }
     }
 
-    /// The origin whose pages may use the ticket: the one that is named, or the one that asks. `None` where none is wanted.
-    fn origin(&self, headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    /// The origin whose pages may use the ticket. `None` where none is wanted.
+    fn origin(&self) -> Result<Option<String>, Problem> {
         let rule = "a ticket is for pages of one origin: name it, for instance \"origin\": \"https://app.example\"";
-        let said = || headers.get(header::ORIGIN)?.to_str().ok().map(str::to_owned);
-        let origin = self.origin.clone().or_else(|| if self.ticket { said() } else { None });
-        match origin {
-            Some(origin) if origin::is_origin(&origin) => Ok(self.ticket.then_some(origin)),
+        match &self.origin {
+            Some(origin) if origin::is_origin(origin) => Ok(self.ticket.then(|| origin.clone())),
             None if !self.ticket => Ok(None),
             _ => Err(invalid(rule)),
         }

@@ -149,9 +149,9 @@ async fn a11_and_w1_with_a_cookie_a_page_has_to_say_its_origin_where_it_acts() {
     assert_eq!(get(&client, EVENTS, &both).await.status, 401);
     let unsigned = cookie.replace("st_", "st_x");
     assert_eq!(get(&client, EVENTS, &[("cookie", &unsigned)]).await.code(), "unauthorized");
-    // A page passes on what it has, and asks for the ticket by its own origin.
+    // A page passes on what it has.
     let headers = [("content-type", "application/json"), ("cookie", &*cookie), ("origin", "https://app.example")];
-    let wish = json!({"verbs": ["read"], "ticket": true}).to_string();
+    let wish = json!({"verbs": ["read"], "ticket": true, "origin": "https://app.example"}).to_string();
     let minted = client.request("POST", "/v1/sessions/s/tokens", &headers, wish.as_bytes()).await;
     assert_eq!(minted.status, 201, "{minted:?}");
     let path = format!("{EVENTS}?ticket={}", minted.json()["ticket"].as_str().unwrap());
