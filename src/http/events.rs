@@ -212,9 +212,11 @@ pub(super) fn stream(app: &App, handle: Handle, seat: Seat, start: Start, until:
         yield Ok::<Bytes, std::convert::Infallible>(native::opening(retry_ms));
         let Ok(begun) = begin(&handle, start).await else { return };
         // Since the request a peer may have taken its time with the first bytes.
-        if let Some(Some(Fate::Over)) = fate.next().now_or_never() {
-            yield Ok(Notice::AuthExpired.sse(None));
-            return;
+        if let Some(Some(fate)) = fate.next().now_or_never() {
+            yield Ok(token_notice(fate).sse(None));
+            if fate == Fate::Over {
+                return;
+            }
         }
         for (notice, id) in begun.notices() {
             yield Ok(notice.sse(id));

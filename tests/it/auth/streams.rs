@@ -182,3 +182,17 @@ async fn one_token_has_so_many_streams_with_all_that_came_of_it_and_others_have_
     tokio::time::sleep(Duration::from_secs(15)).await;
     open(&child).await.until("caught_up").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_begins_in_the_last_minute_hears_so_at_once() {
+    let server = talking();
+    let client = server.client();
+    endless(&client).await;
+    for path in ["/v1/sessions/s/events", "/v1/sessions/s/events?from=snapshot", "/v1/events?sessions=s"] {
+        let bearer = bearer(&token(&client, "s", json!({"verbs": ["read"], "ttl_s": 5})).await);
+        let said = client.stream(path, &[("authorization", &bearer)]).await.rest().await;
+        let kinds: Vec<_> =
+            said.iter().map(|event| event.event.as_str()).filter(|kind| kind.starts_with("auth")).collect();
+        assert_eq!(kinds, ["auth_expiring", "auth_expired"], "{path}");
+    }
+}
