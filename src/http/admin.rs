@@ -1,11 +1,11 @@
 //! The operator's doors, on a listener of their own: what is measured, and whether the server is ready, also while it
 //! drains. Nothing of the API is here, and nothing of this is on the public listener.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{ConnectInfo, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, HeaderValue, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -13,7 +13,7 @@ use axum::{
 };
 use serde_json::json;
 
-use super::{App, Hosts, error::Problem, harden, host, meta, wrong_method};
+use super::{App, Hosts, auth, error::Problem, harden, host, meta, wrong_method};
 use crate::{
     auth::{Failures, Keys},
     metrics,
@@ -57,27 +57,18 @@ async fn guard(State(Admin { guard, .. }): State<Admin>, request: Request, next:
         return next.run(request).await;
     }
     let unauthorized = Problem::new("unauthorized", "send the admin's key: `Authorization: Bearer KEY`");
-    if !request.headers().contains_key(header::AUTHORIZATION) {
-        return challenge(unauthorized);
-    }
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-    match guard.failures.count(peer) {
-        None => challenge(unauthorized),
-        Some(left) => {
-            let detail = "too many wrong keys came from this address; a right one is taken at any time";
-            Problem::new("too_many_failures", detail).after(left.as_secs() + 1).into_response()
-        }
-    }
+    let problem = match request.headers().contains_key(header::AUTHORIZATION) {
+        true => auth::counted(&guard.failures, &request, unauthorized),
+        // Nothing was said, so nothing was wrong.
+        false => unauthorized,
+    };
+    let mut response = problem.into_response();
+    auth::challenge(&mut response);
+    response
 }
 
 async fn no_such_path() -> Problem {
     Problem::new("not_found", "here are /metrics, /readyz and /healthz; the API is on the public listener")
-}
-
-fn challenge(problem: Problem) -> Response {
-    let mut response = problem.into_response();
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    response
 }
 
 /// The one key that a request brings.

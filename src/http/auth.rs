@@ -74,6 +74,18 @@ fn unauthorized() -> Problem {
     Problem::new("unauthorized", "send a key or a token: `Authorization: Bearer KEY`")
 }
 
+/// The refusal of a wrong key: `problem`, until too many came from where this one does.
+pub(super) fn counted(failures: &Failures, request: &Request, problem: Problem) -> Problem {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    match failures.count(peer) {
+        None => problem,
+        Some(left) => {
+            let detail = "too many wrong keys came from this address; a right one is taken at any time";
+            Problem::new("too_many_failures", detail).after(left.as_secs() + 1)
+        }
+    }
+}
+
 /// A token that is worth nothing any more.
 pub(super) fn over() -> Problem {
     Problem::new("token_expired", "the token has ended or was revoked; ask for another one")
@@ -125,15 +137,7 @@ impl Guard {
         };
         // Whoever had a right one is not made to wait for it.
         let Some(problem) = wrong else { return Err(over()) };
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-        match self.failures.count(peer) {
-            None => Err(problem),
-            Some(left) => {
-                let seconds = left.as_secs() + 1;
-                let detail = "too many wrong keys came from this address; a right one is taken at any time";
-                Err(Problem::new("too_many_failures", detail).after(seconds))
-            }
-        }
+        Err(counted(&self.failures, request, problem))
     }
 
     /// Who has that key or token. `Err(None)`: it was a token, once.
@@ -194,10 +198,15 @@ fn refuse(path: &str, problem: Problem) -> Response {
     } else {
         problem.into_response()
     };
+    challenge(&mut response);
+    response
+}
+
+/// A 401 says how a key is sent.
+pub(super) fn challenge(response: &mut Response) {
     if response.status() == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    response
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
