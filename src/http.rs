@@ -52,6 +52,7 @@ mod origin;
 mod sessions;
 mod tell;
 mod tokens;
+mod web;
 mod ws;
 
 pub use admission::{Admission, Bounds};
@@ -229,7 +230,14 @@ pub fn router(app: App, hosts: Option<Hosts>) -> Router {
         .route("/healthz", get(meta::healthz))
         .route("/readyz", get(meta::readyz))
         .route("/openapi.json", get(meta::openapi))
-        .route("/", get(meta::page));
+        .route("/", get(web::file))
+        .route("/web/{file}", get(web::file))
+        .route("/steerage-client.js", get(web::file))
+        .route("/steerage-client.d.ts", get(web::file))
+        .route("/steerage-state.js", get(web::file))
+        .route("/steerage-state.d.ts", get(web::file))
+        .route("/steerage-react.js", get(web::file))
+        .route("/steerage-react.d.ts", get(web::file));
     #[cfg(feature = "echo")]
     let doors = doors.merge(echo::routes());
     let doors = doors

@@ -67,6 +67,9 @@ pub enum Notice<'a> {
     /// The token that opened this stream has ended or was revoked. The stream ends; come back with another token and the
     /// last id.
     AuthExpired,
+    /// Nothing but that the server is there: on a socket, beside each ping, because a page cannot see pings. A stream has
+    /// [`HEARTBEAT`].
+    Heartbeat,
     /// This session has gone: deleted, expired, or never there. Only where several sessions share a stream.
     Gone,
 }
@@ -83,6 +86,7 @@ impl Notice<'_> {
             Self::StoreFailed { .. } => "store_failed",
             Self::AuthExpiring { .. } => "auth_expiring",
             Self::AuthExpired => "auth_expired",
+            Self::Heartbeat => "heartbeat",
             Self::Gone => "gone",
         }
     }

@@ -18,6 +18,7 @@ use super::{
     error::Problem,
     openai,
     origin::{Origins, Page},
+    web,
 };
 use crate::{
     auth::{Caller, Failures, Keys, TOKEN_PREFIX, Tokens, Worth},
@@ -28,8 +29,8 @@ use crate::{
 /// The subprotocol that a socket is answered with; the one that carries a key is never repeated.
 pub(super) const PROTOCOL: &str = "steerage";
 /// Doors that are open to everybody: what health checks ask, and what a person reads before there is a key. By their
-/// whole paths, not by a beginning.
-const OPEN: [&str; 4] = ["/healthz", "/readyz", "/openapi.json", "/"];
+/// whole paths, not by a beginning. The page and its files are open, too.
+const OPEN: [&str; 3] = ["/healthz", "/readyz", "/openapi.json"];
 
 /// What stands before the doors.
 pub(super) struct Guard {
@@ -103,7 +104,7 @@ impl Guard {
                           page from the same origin, through a proxy that keeps Host";
             return Err(Problem::new("foreign_origin", detail));
         }
-        if OPEN.contains(&uri.path()) {
+        if OPEN.contains(&uri.path()) || web::has(uri.path()) {
             return Ok((Caller::default(), None));
         }
         let wrong = match Credential::of(request.method(), uri, headers) {

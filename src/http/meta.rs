@@ -1,12 +1,10 @@
-//! What is here: health, the API document, the page.
+//! What is here: health and the API document.
 
 use axum::{
     http::{HeaderValue, StatusCode, header},
-    response::{Html, IntoResponse, Response},
+    response::{IntoResponse, Response},
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
 use super::App;
 
@@ -35,27 +33,4 @@ pub(super) fn readiness(app: &App) -> (StatusCode, &'static str) {
 pub(super) async fn openapi() -> Response {
     let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     (content_type, include_str!("../../openapi/openapi.json")).into_response()
-}
-
-/// `GET /`: a page that streams, resumes, steers, approves and stops with nothing but what a browser has.
-pub(super) async fn page() -> Response {
-    let page = include_str!("../../examples/browser.html");
-    let policy = HeaderValue::from_str(&policy(page)).expect("hashes are ASCII");
-    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(page)).into_response()
-}
-
-/// What the page may do: run the script and use the style that it came with, named by their digests, and speak to where it
-/// came from. Text of a model that became markup would do nothing.
-fn policy(page: &str) -> String {
-    let digest = |tag: &str| {
-        let inside = page.split_once(&format!("<{tag}>")).and_then(|(_, rest)| rest.split_once(&format!("</{tag}>")));
-        let (inside, _) = inside.unwrap_or_default();
-        STANDARD.encode(Sha256::digest(inside))
-    };
-    format!(
-        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; base-uri 'none'; \
-         form-action 'none'; frame-ancestors 'none'",
-        digest("script"),
-        digest("style")
-    )
 }

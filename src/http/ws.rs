@@ -311,7 +311,7 @@ async fn write(app: &App, handle: Handle, start: Start, sink: &mut Sink, mut ans
                     send(sink, [text(notice.json())]).await?;
                     return Some((close::TRY_AGAIN_LATER, "come back later"));
                 }
-                send(sink, [Message::Ping(Bytes::new())]).await?;
+                send(sink, [Message::Ping(Bytes::new()), text(Notice::Heartbeat.json())]).await?;
             }
             frames = reader.next(WRITE_BYTES_MAX) => match frames {
                 Ok(Some(frames)) => send(sink, frames.iter().map(event)).await?,

@@ -31,7 +31,7 @@ async fn next(socket: &mut WebSocketStream<DuplexStream>) -> Value {
             tokio::time::timeout(PATIENCE, socket.next()).await.expect("a message").expect("one").expect("whole");
         if let Message::Text(text) = message {
             let message: Value = serde_json::from_str(&text).expect("JSON");
-            if message["type"] != "caught_up" {
+            if message["type"] != "caught_up" && message["type"] != "heartbeat" {
                 return message;
             }
         }

@@ -42,3 +42,4 @@ mod stores;
 mod tidy;
 #[cfg(feature = "tls")]
 mod tls;
+mod web;

@@ -172,11 +172,12 @@ async fn sockets(observer: &Observer) {
     ] {
         socket.send(Message::text(text)).await.expect("a socket takes text");
     }
-    let mut answers = 0;
-    while answers < 6 {
+    let (mut answers, mut quiet) = (0, false);
+    while answers < 6 || !quiet {
         let Some(Ok(Message::Text(text))) = socket.next().await else { continue };
         let message: Value = serde_json::from_str(&text).expect("JSON");
         answers += usize::from(message["type"] == "receipt" || message["type"] == "error");
+        quiet = message["type"] == "heartbeat";
         observer.received(&message);
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
