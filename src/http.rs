@@ -234,6 +234,7 @@ pub fn router(app: App, hosts: Option<Hosts>) -> Router {
         .route("/web/{file}", get(web::file))
         .route("/steerage-client.js", get(web::file))
         .route("/steerage-client.d.ts", get(web::file))
+        .route("/steerage-connection.js", get(web::file))
         .route("/steerage-state.js", get(web::file))
         .route("/steerage-state.d.ts", get(web::file))
         .route("/steerage-react.js", get(web::file))
