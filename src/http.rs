@@ -57,6 +57,7 @@ mod ws;
 
 pub use admission::{Admission, Bounds};
 use error::Problem;
+pub use extract::Bodies;
 pub use host::Hosts;
 pub use origin::Origins;
 
@@ -206,7 +207,7 @@ pub fn router(app: App, hosts: Option<Hosts>) -> Router {
         keys: app.keys.clone(),
         tokens: app.tokens.clone(),
         origins: app.origins.clone(),
-        failures: Failures::default(),
+        failures: Failures::new(app.admission.wrong_keys_per_minute()),
         env: app.env.clone(),
         metrics: app.registry.metrics().clone(),
     });
