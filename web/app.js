@@ -80,19 +80,21 @@ function emit(type, value) {
 }
 
 const heard = [];
-let due;
+/** Takes back the drawing that is due. */
+let undo;
 
 /** Draws at most once a frame; a page that nobody sees draws four times a second. */
 function draws() {
-  if (due) return;
-  const draw = () => { due = undefined; emit('state', app.state); };
-  due = document.hidden ? [clearTimeout, setTimeout(draw, 250)] : [cancelAnimationFrame, requestAnimationFrame(draw)];
+  if (undo) return;
+  const draw = () => { undo = undefined; emit('state', app.state); };
+  const due = document.hidden ? setTimeout(draw, 250) : requestAnimationFrame(draw);
+  undo = document.hidden ? () => clearTimeout(due) : () => cancelAnimationFrame(due);
 }
 
 document.addEventListener('visibilitychange', () => {
-  if (!due) return;
-  due[0](due[1]);
-  due = undefined;
+  if (!undo) return;
+  undo();
+  undo = undefined;
   draws();
 });
 
