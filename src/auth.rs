@@ -28,16 +28,14 @@ mod token;
 mod tokens;
 
 pub use revoked::{GIVEN_UP_MAX, NotRevoked, REVOKED_MAX, Revocation};
-pub use tickets::{TICKET_TTL_S, TICKETS_MAX, TICKETS_OF_TOKEN_MAX};
+pub use tickets::{TICKETS_MAX, TICKETS_OF_TOKEN_MAX};
 pub use token::{GENERATIONS_MAX, Grant, NotLess, PREFIX as TOKEN_PREFIX, TOKEN_BYTES_MAX, TOKEN_TTL_MAX_S, TokenId};
-pub use tokens::{EXPIRING_S, Fate, SECRET_BYTES_MIN, Tokens, Worth};
+pub use tokens::{EXPIRING_S, Fate, Lives, SECRET_BYTES_MIN, Tokens, Worth};
 
 /// Shortest key that is taken, in bytes: what people make up is guessed below that.
 pub const KEY_BYTES_MIN: usize = 16;
 /// Longest key that is looked at, in bytes: nothing longer is hashed for a stranger.
 pub const KEY_BYTES_MAX: usize = 256;
-/// Wrong credentials of one peer within [`FAILURES_WINDOW`] that are answered as such.
-pub const FAILURES_MAX: u32 = 5;
 /// How long a wrong credential counts.
 pub const FAILURES_WINDOW: Duration = Duration::from_secs(60);
 /// Peers whose failures are counted one by one; what comes beyond counts together. A peer is some 40 bytes.
@@ -188,13 +186,20 @@ pub fn network(address: IpAddr) -> IpAddr {
 }
 
 /// How often each peer was wrong lately. `None` is everybody of whom nothing is known, or no longer.
-#[derive(Default)]
-pub struct Failures(Mutex<HashMap<Option<IpAddr>, (Instant, u32)>>);
+pub struct Failures {
+    peers: Mutex<HashMap<Option<IpAddr>, (Instant, u32)>>,
+    max: u32,
+}
 
 impl Failures {
+    /// Nobody was wrong. So many of one peer within [`FAILURES_WINDOW`] are answered as such.
+    pub fn new(max: u32) -> Self {
+        Self { peers: Mutex::default(), max }
+    }
+
     /// Counts one more. Gives how long the peer has to wait, if these are too many.
     pub fn count(&self, address: Option<IpAddr>) -> Option<Duration> {
-        let mut peers = self.0.lock().expect("no panic while the failures are held");
+        let mut peers = self.peers.lock().expect("no panic while the failures are held");
         let (now, mut peer) = (Instant::now(), address.map(network));
         if peers.len() >= PEERS_MAX && !peers.contains_key(&peer) {
             peers.retain(|_, (since, _)| now < *since + FAILURES_WINDOW);
@@ -207,7 +212,7 @@ impl Failures {
             (*since, *count) = (now, 0);
         }
         *count = count.saturating_add(1);
-        (*count > FAILURES_MAX).then(|| *since + FAILURES_WINDOW - now)
+        (*count > self.max).then(|| *since + FAILURES_WINDOW - now)
     }
 }
 
@@ -254,9 +259,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn failures_are_counted_by_peer_for_a_minute_within_a_bound() {
-        let failures = Failures::default();
+        let failures = Failures::new(5);
         let ip = |text: &str| Some(text.parse().unwrap());
-        for _ in 0..FAILURES_MAX {
+        for _ in 0..5 {
             assert_eq!(failures.count(ip("10.0.0.1")), None);
             assert_eq!(failures.count(ip("2001:db8::1")), None);
         }
@@ -274,7 +279,7 @@ mod tests {
         for n in 0..2 * PEERS_MAX as u32 {
             failures.count(Some(IpAddr::from(n.to_be_bytes())));
         }
-        assert!(failures.0.lock().unwrap().len() <= PEERS_MAX + 1);
+        assert!(failures.peers.lock().unwrap().len() <= PEERS_MAX + 1);
         assert!(failures.count(None).is_some(), "those beyond the bound count together");
     }
 }

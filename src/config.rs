@@ -131,6 +131,9 @@ pub struct Upstream {
     /// Seconds from one event with data to the next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stall_timeout_s: Option<u64>,
+    /// Bytes of one of its answers on the wire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_bytes_max: Option<u64>,
     /// Whether its models go on within an unfinished answer: `auto`, `yes` or `no`.
     #[serde(default)]
     pub prefill: openai::PrefillSetting,
@@ -146,6 +149,7 @@ impl Upstream {
             headers_timeout_s: None,
             first_event_timeout_s: None,
             stall_timeout_s: None,
+            answer_bytes_max: None,
             prefill: openai::PrefillSetting::default(),
         }
     }
@@ -159,6 +163,7 @@ impl Upstream {
             headers: seconds(self.headers_timeout_s, usual.headers),
             first_event: seconds(self.first_event_timeout_s, usual.first_event),
             between_events: seconds(self.stall_timeout_s, usual.between_events),
+            answer_bytes: self.answer_bytes_max.unwrap_or(usual.answer_bytes),
             ..usual
         }
     }

@@ -57,6 +57,7 @@ mod ws;
 
 pub use admission::{Admission, Bounds};
 use error::Problem;
+pub use extract::Bodies;
 pub use host::Hosts;
 pub use origin::Origins;
 
@@ -206,7 +207,7 @@ pub fn router(app: App, hosts: Option<Hosts>) -> Router {
         keys: app.keys.clone(),
         tokens: app.tokens.clone(),
         origins: app.origins.clone(),
-        failures: Failures::default(),
+        failures: Failures::new(app.admission.wrong_keys_per_minute()),
         env: app.env.clone(),
         metrics: app.registry.metrics().clone(),
     });
@@ -233,8 +234,8 @@ pub fn router(app: App, hosts: Option<Hosts>) -> Router {
         .route("/", get(web::file))
         .route("/web/{file}", get(web::file))
         .route("/steerage-client.js", get(web::file))
-        .route("/steerage-client.d.ts", get(web::file))
         .route("/steerage-connection.js", get(web::file))
+        .route("/steerage-client.d.ts", get(web::file))
         .route("/steerage-state.js", get(web::file))
         .route("/steerage-state.d.ts", get(web::file))
         .route("/steerage-react.js", get(web::file))

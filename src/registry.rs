@@ -47,10 +47,6 @@ use unknown::UnknownProvider;
 
 /// The model of a session that names none.
 pub const DEFAULT_MODEL: &str = "demo/assistant";
-/// Seconds after the last activity until a session expires, unless it says otherwise: a day.
-pub const RETENTION_DEFAULT_S: u64 = 86_400;
-/// Longest retention that a session may ask for: 30 days.
-pub const RETENTION_MAX_S: u64 = 30 * 86_400;
 /// Longest that a run may go on without readers, when the session asks for an end to it: a day.
 pub const CANCEL_AFTER_MAX_S: u64 = 86_400;
 /// Tools of one session: a prompt with more is a mistake.
@@ -187,9 +183,11 @@ impl Registry {
         self.make_room(&tenant, self.config.tenant_sessions_max)?;
         new.params.check(self.providers.keys().map(String::as_str)).map_err(RegistryError::Invalid)?;
         InputMessage::check(&new.inputs).map_err(RegistryError::Invalid)?;
-        let retention_s = new.retention_s.unwrap_or(RETENTION_DEFAULT_S);
-        if !(1..=RETENTION_MAX_S).contains(&retention_s) {
-            return Err(RegistryError::Invalid(format!("retention_s is 1 to {RETENTION_MAX_S} seconds")));
+        let Limits { retention_s, retention_max_s, .. } = self.config.session;
+        let retention_s = new.retention_s.unwrap_or(retention_s);
+        if !(1..=retention_max_s).contains(&retention_s) {
+            let allowed = format!("retention_s is 1 to {retention_max_s} seconds (limits.retention_max_s)");
+            return Err(RegistryError::Invalid(allowed));
         }
         if new.on_disconnect.is_some_and(|wish| wish.cancel_after_s > CANCEL_AFTER_MAX_S) {
             let limit = format!("on_disconnect.cancel_after_s is at most {CANCEL_AFTER_MAX_S} seconds");

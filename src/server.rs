@@ -204,7 +204,7 @@ impl Server {
             stopping: stopping.clone(),
             tracker: tracker.clone(),
             keys: Arc::new(self.config.keys()?),
-            tokens: Arc::new(tokens),
+            tokens: Arc::new(tokens.with_lives(self.config.lives())),
             origins: self.config.origins()?,
             admission: Arc::new(Admission::new(self.config.bounds(), registry.memory().clone())),
             caller: Caller::default(),

@@ -166,7 +166,7 @@ pub struct ToolSpec {
     /// `always` by default for what the server runs, `never` for what the client runs itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalPolicy>,
-    /// Seconds until an unanswered approval times out; 600 by default.
+    /// Seconds until an unanswered approval times out; the server has a default, usually 600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval_timeout_s: Option<u64>,
     /// Seconds that one execution may take; 60 for the server's tools, 600 for the client's.
@@ -199,11 +199,6 @@ impl ToolSpec {
             Some(policy) => policy == ApprovalPolicy::Always,
             None => self.executor != Executor::Client,
         }
-    }
-
-    /// Seconds until an unanswered approval times out.
-    pub fn approval_timeout_s(&self) -> u64 {
-        self.approval_timeout_s.unwrap_or(600)
     }
 
     /// Seconds that one execution may take. A person may be the client's tool, hence the longer default.

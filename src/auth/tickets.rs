@@ -11,8 +11,6 @@ use super::{
 };
 use crate::env::{Env, Millis};
 
-/// How long a ticket is good, in seconds: long enough to open a stream with it. Reliability reference §4.1.
-pub const TICKET_TTL_S: u64 = 60;
 /// Tickets that wait to be used, at once: each holds its token and an origin, so they are 15 MiB at most.
 pub const TICKETS_MAX: usize = 10_000;
 /// Those of one family of tokens: who has only a token does not take the others' places.
@@ -42,12 +40,13 @@ fn digest(ticket: &str) -> [u8; 32] {
 }
 
 impl Tickets {
-    /// A ticket for the token, of this family, for pages of that origin. `None` when too many wait.
+    /// A ticket for the token, of this family, for pages of that origin, good for `ttl_s` seconds. `None` when too many wait.
     pub(super) fn issue(
         &mut self,
         token: String,
         root: TokenId,
         origin: String,
+        ttl_s: u64,
         env: &Env,
     ) -> Option<(String, Millis)> {
         let now = env.now();
@@ -56,7 +55,7 @@ impl Tickets {
         if self.0.len() >= TICKETS_MAX || of_family >= TICKETS_OF_TOKEN_MAX {
             return None;
         }
-        let (ticket, until) = (fresh_secret(PREFIX, env), now.after_seconds(TICKET_TTL_S));
+        let (ticket, until) = (fresh_secret(PREFIX, env), now.after_seconds(ttl_s));
         self.0.insert(digest(&ticket), Ticket { token, origin, until, root });
         Some((ticket, until))
     }
@@ -77,17 +76,20 @@ mod tests {
 
     use super::*;
 
+    const TTL_S: u64 = 60;
+
     #[tokio::test(start_paused = true)]
     async fn a_ticket_is_good_once_for_a_minute_and_for_one_origin() {
         let env = Env::seeded(1);
         let mut tickets = Tickets::default();
-        let mut issue = || tickets.issue("st_x.y".into(), TokenId::fresh(&env), "https://a".into(), &env).unwrap().0;
+        let mut issue =
+            || tickets.issue("st_x.y".into(), TokenId::fresh(&env), "https://a".into(), TTL_S, &env).unwrap().0;
         let (used, foreign, late) = (issue(), issue(), issue());
         assert_eq!(tickets.redeem(&used, |origin| origin == "https://a", env.now()), Some("st_x.y".into()));
         assert_eq!(tickets.redeem(&used, |_| true, env.now()), None, "used");
         assert_eq!(tickets.redeem(&foreign, |origin| origin == "https://b", env.now()), None);
         assert_eq!(tickets.redeem(&foreign, |_| true, env.now()), None, "and gone");
-        tokio::time::advance(Duration::from_secs(TICKET_TTL_S)).await;
+        tokio::time::advance(Duration::from_secs(TTL_S)).await;
         assert_eq!(tickets.redeem(&late, |_| true, env.now()), None, "late");
         assert_eq!(tickets.redeem(&"x".repeat(70_000), |_| true, env.now()), None);
     }
@@ -97,16 +99,16 @@ mod tests {
         let env = Env::seeded(2);
         let mut tickets = Tickets::default();
         for _ in 0..TICKETS_MAX {
-            assert!(tickets.issue("st_x.y".into(), TokenId::fresh(&env), "https://a".into(), &env).is_some());
+            assert!(tickets.issue("st_x.y".into(), TokenId::fresh(&env), "https://a".into(), TTL_S, &env).is_some());
         }
-        assert!(tickets.issue("st_x.y".into(), TokenId::fresh(&env), "https://a".into(), &env).is_none());
-        tokio::time::advance(Duration::from_secs(TICKET_TTL_S)).await;
-        assert!(tickets.issue("st_x.y".into(), TokenId::fresh(&env), "https://a".into(), &env).is_some());
+        assert!(tickets.issue("st_x.y".into(), TokenId::fresh(&env), "https://a".into(), TTL_S, &env).is_none());
+        tokio::time::advance(Duration::from_secs(TTL_S)).await;
+        assert!(tickets.issue("st_x.y".into(), TokenId::fresh(&env), "https://a".into(), TTL_S, &env).is_some());
         assert!(!format!("{tickets:?}").contains("st_"));
         let family = TokenId::fresh(&env);
-        let mut of_family = || tickets.issue("st_x.y".into(), family, "https://a".into(), &env).is_some();
+        let mut of_family = || tickets.issue("st_x.y".into(), family, "https://a".into(), TTL_S, &env).is_some();
         assert!((0..TICKETS_OF_TOKEN_MAX).all(|_| of_family()));
         assert!(!of_family());
-        assert!(tickets.issue("st_x.y".into(), TokenId::fresh(&env), "https://a".into(), &env).is_some());
+        assert!(tickets.issue("st_x.y".into(), TokenId::fresh(&env), "https://a".into(), TTL_S, &env).is_some());
     }
 }

@@ -18,7 +18,7 @@ use super::{
     fresh_secret,
     revoked::{self, NotRevoked, Revocation, Revoked},
     tickets::Tickets,
-    token::{Grant, Signer},
+    token::{Grant, Signer, TOKEN_TTL_MAX_S},
 };
 use crate::env::{Env, Millis};
 
@@ -37,9 +37,26 @@ pub struct Tokens {
     /// it out of what is revoked.
     newest: AtomicU64,
     tickets: Mutex<Tickets>,
+    lives: Lives,
     /// Told when something is taken back.
     changed: watch::Sender<()>,
     env: Env,
+}
+
+/// How long what is handed out is good.
+#[derive(Clone, Copy, Debug)]
+pub struct Lives {
+    /// Longest life of a token, in seconds; at most [`TOKEN_TTL_MAX_S`].
+    pub token_ttl_max_s: u64,
+    /// Life of a ticket, in seconds.
+    pub ticket_ttl_s: u64,
+}
+
+impl Default for Lives {
+    /// Reliability reference §4.1.
+    fn default() -> Self {
+        Self { token_ttl_max_s: TOKEN_TTL_MAX_S, ticket_ttl_s: 60 }
+    }
 }
 
 /// What a token is worth.
@@ -82,7 +99,18 @@ impl Tokens {
 
     fn new(signer: Signer, revoked: Revoked, file: Option<PathBuf>, env: Env) -> Self {
         let (revoked, file, tickets) = (Mutex::new(revoked), Mutex::new(file), Mutex::default());
-        Self { signer, revoked, file, newest: AtomicU64::new(0), tickets, changed: watch::Sender::new(()), env }
+        let (newest, lives, changed) = (AtomicU64::new(0), Lives::default(), watch::Sender::new(()));
+        Self { signer, revoked, file, newest, tickets, lives, changed, env }
+    }
+
+    /// With these instead of the usual lives.
+    pub fn with_lives(self, lives: Lives) -> Self {
+        Self { lives, ..self }
+    }
+
+    /// How long what is handed out is good.
+    pub fn lives(&self) -> Lives {
+        self.lives
     }
 
     fn revoked(&self) -> MutexGuard<'_, Revoked> {
@@ -131,7 +159,7 @@ impl Tokens {
 
     /// A ticket for this token, for pages of that origin, with the moment at which it ends. `None` when too many wait.
     pub fn ticket(&self, grant: &Grant, origin: String) -> Option<(String, Millis)> {
-        self.tickets().issue(self.mint(grant), grant.root(), origin, &self.env)
+        self.tickets().issue(self.mint(grant), grant.root(), origin, self.lives.ticket_ttl_s, &self.env)
     }
 
     /// The token of a ticket that is still good and is for a page of that origin. Nobody else gets it.

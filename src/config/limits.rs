@@ -1,14 +1,20 @@
 //! Bounds of the process, of each session, of each tenant, and how often things may be done.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Config, ConfigError};
 use crate::{
+    auth::{Lives, TOKEN_TTL_MAX_S},
     http,
     limit::Rate,
     registry,
     session::state::{self, BYTES_MAX_LEAST},
 };
+
+/// Ten years: far from where moments cannot be written down.
+const RETENTION_MOST_S: u64 = 10 * 365 * 86_400;
 
 /// Bounds of the process and of each session.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -30,6 +36,24 @@ pub struct Limits {
     pub events_max: u64,
     /// Bytes of one session's log.
     pub bytes_max: u64,
+    /// Bytes of a body that makes something: a session, a chat, a response.
+    pub create_bytes_max: usize,
+    /// Seconds after its last activity that a session is kept, where its creator does not say.
+    pub retention_s: u64,
+    /// The most that its creator may say.
+    pub retention_max_s: u64,
+    /// Seconds that an approval waits, where its tool does not say.
+    pub approval_timeout_s: u64,
+    /// Wrong keys of one address that are answered as such, a minute; more have to wait. Right ones never do.
+    pub wrong_keys_per_minute: u32,
+    /// Longest life of a token for a page, in seconds.
+    pub token_ttl_max_s: u64,
+    /// Life of a ticket, in seconds.
+    pub ticket_ttl_s: u64,
+    /// Seconds after which a reader whose stream has ended comes back: at random between this and the next.
+    pub retry_min_s: u64,
+    /// See [`Limits::retry_min_s`].
+    pub retry_max_s: u64,
     /// Readers of one session at once, whatever they read with. 0 is no bound, here and in all below.
     pub readers_per_session_max: usize,
     /// Readers at once of one token for a page, and of those that were minted from it. A key has no such bound: behind it is
@@ -70,6 +94,7 @@ pub struct TenantLimits {
 impl Default for Limits {
     fn default() -> Self {
         let registry::Config { sessions_max, session, .. } = registry::Config::default();
+        let lives = Lives::default();
         Self {
             sessions_max,
             steps_max: session.steps_max,
@@ -79,6 +104,15 @@ impl Default for Limits {
             receipts_max: session.receipts_max,
             events_max: session.events_max,
             bytes_max: session.bytes_max,
+            create_bytes_max: 4 * 1024 * 1024,
+            retention_s: session.retention_s,
+            retention_max_s: session.retention_max_s,
+            approval_timeout_s: session.approval_timeout_s,
+            wrong_keys_per_minute: 5,
+            token_ttl_max_s: lives.token_ttl_max_s,
+            ticket_ttl_s: lives.ticket_ttl_s,
+            retry_min_s: 1,
+            retry_max_s: 5,
             readers_per_session_max: 64,
             readers_per_token_max: 50,
             session_creates_per_s: 50,
@@ -111,12 +145,30 @@ impl Limits {
             ("step_max_s", self.step_max_s),
             ("pending_max", self.pending_max as u64),
             ("receipts_max", self.receipts_max as u64),
+            ("retention_s", self.retention_s),
+            ("approval_timeout_s", self.approval_timeout_s),
+            ("wrong_keys_per_minute", self.wrong_keys_per_minute.into()),
+            ("ticket_ttl_s", self.ticket_ttl_s),
+            ("retry_min_s", self.retry_min_s),
             ("session_creates_burst", self.session_creates_burst.into()),
             ("stream_opens_burst", self.stream_opens_burst.into()),
             ("socket_messages_burst", self.socket_messages_burst.into()),
         ];
         if let Some((key, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
             return fail(format!("limits.{key} is at least 1"));
+        }
+        let ranges = [
+            ("create_bytes_max", self.create_bytes_max as u64, 64 * 1024, 64 * 1024 * 1024),
+            ("token_ttl_max_s", self.token_ttl_max_s, 1, TOKEN_TTL_MAX_S),
+            ("ticket_ttl_s", self.ticket_ttl_s, 1, 300),
+            ("retry_max_s", self.retry_max_s, self.retry_min_s, 300),
+            ("retention_max_s", self.retention_max_s, self.retention_s, RETENTION_MOST_S),
+            ("approval_timeout_s", self.approval_timeout_s, 1, 86_400),
+        ];
+        if let Some((key, _, least, most)) =
+            ranges.iter().find(|(_, value, least, most)| !(least..=most).contains(&value))
+        {
+            return fail(format!("limits.{key} is {least} to {most}"));
         }
         if self.events_max < 2_000 {
             return fail("limits.events_max is at least 2000: a thousand are kept free to close what is open".into());
@@ -140,6 +192,9 @@ impl Config {
             receipts_max: limits.receipts_max,
             events_max: limits.events_max,
             bytes_max: limits.bytes_max,
+            retention_s: limits.retention_s,
+            retention_max_s: limits.retention_max_s,
+            approval_timeout_s: limits.approval_timeout_s,
             on_crash: self.on_crash,
         };
         registry::Config {
@@ -163,6 +218,18 @@ impl Config {
             socket_messages: Rate { per_s: limits.socket_messages_per_s, burst: limits.socket_messages_burst },
             stream_age_max_s: limits.stream_age_max_s,
             drain_spread_s: self.drain_spread_s,
+            retry_ms: (limits.retry_min_s * 1_000, limits.retry_max_s * 1_000),
+            wrong_keys_per_minute: limits.wrong_keys_per_minute,
+            bodies: http::Bodies {
+                create_bytes_max: limits.create_bytes_max,
+                longest: Duration::from_secs(self.connections.body_timeout_s),
+                longest_pause: Duration::from_secs(self.connections.body_idle_timeout_s),
+            },
         }
+    }
+
+    /// How long tokens and tickets are good.
+    pub fn lives(&self) -> Lives {
+        Lives { token_ttl_max_s: self.limits.token_ttl_max_s, ticket_ttl_s: self.limits.ticket_ttl_s }
     }
 }

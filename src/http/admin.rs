@@ -35,7 +35,8 @@ struct Guard {
 /// All of it, for whoever has one of `keys`, if there are some, and for requests that ask for one of `hosts` by name,
 /// where that matters.
 pub fn router(app: App, keys: Keys, hosts: Option<Hosts>) -> Router {
-    let admin = Admin { app, guard: Arc::new(Guard { keys, failures: Failures::default() }) };
+    let failures = Failures::new(app.admission.wrong_keys_per_minute());
+    let admin = Admin { app, guard: Arc::new(Guard { keys, failures }) };
     let doors = Router::new()
         .route("/metrics", get(measured))
         .route("/readyz", get(readyz))

@@ -12,11 +12,10 @@ use axum::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{App, error::Problem, events::RETRY_MS, stream_headers};
+use super::{App, error::Problem, extract::Bodies, stream_headers};
 use crate::{
     auth::{TokenId, network},
     dialect::native::{self, Notice},
-    env::Env,
     id::{SessionKey, Tenant},
     limit::{Buckets, Memory, Permit, Pressure, Quotas, Rate},
 };
@@ -45,6 +44,12 @@ pub struct Bounds {
     pub stream_age_max_s: u64,
     /// Seconds over which readers come back after a stop.
     pub drain_spread_s: u64,
+    /// Milliseconds after which a reader whose stream has ended comes back: at random between these.
+    pub retry_ms: (u64, u64),
+    /// Wrong keys of one address that are answered as such, a minute.
+    pub wrong_keys_per_minute: u32,
+    /// How a body may arrive.
+    pub bodies: Bodies,
 }
 
 /// Who is in.
@@ -124,9 +129,25 @@ impl Admission {
     pub(super) fn socket_messages(&self) -> Rate {
         self.bounds.socket_messages
     }
+
+    /// Wrong keys of one address that are answered as such, a minute.
+    pub(super) fn wrong_keys_per_minute(&self) -> u32 {
+        self.bounds.wrong_keys_per_minute
+    }
 }
 
 impl App {
+    /// How a body may arrive.
+    pub(super) fn bodies(&self) -> Bodies {
+        self.admission.bounds.bodies
+    }
+
+    /// After how long a reader whose stream has ended comes back, in milliseconds: each after another time.
+    pub(super) fn retry_ms(&self) -> u64 {
+        let (least, most) = self.admission.bounds.retry_ms;
+        self.env.between(least, most)
+    }
+
     /// A place among the readers of that session.
     pub(super) fn seat(&self, session: &SessionKey) -> Result<Seat, Overload> {
         let Admission { bounds, of_session, of_tenant, of_token, memory, .. } = &*self.admission;
@@ -193,7 +214,7 @@ impl App {
     /// What a reader is told when the server stops. All of them are told at once, and come back one after another.
     pub(super) fn comes_back(&self) -> Notice<'static> {
         let spread_ms = self.admission.bounds.drain_spread_s.saturating_mul(1_000);
-        let after_ms = self.env.between(RETRY_MS.0, RETRY_MS.1) + self.env.between(0, spread_ms);
+        let after_ms = self.retry_ms() + self.env.between(0, spread_ms);
         Notice::Reconnect { after_ms }
     }
 
@@ -226,11 +247,8 @@ impl Lifetime {
 
     /// What is said at the end, if it is now.
     pub(super) fn is_over(&self) -> Option<Notice<'static>> {
-        let env: &Env = &self.app.env;
         match self.ends_at {
-            Some(ends_at) if Instant::now() >= ends_at => {
-                Some(Notice::Reconnect { after_ms: env.between(RETRY_MS.0, RETRY_MS.1) })
-            }
+            Some(ends_at) if Instant::now() >= ends_at => Some(Notice::Reconnect { after_ms: self.app.retry_ms() }),
             _ => self.app.shed(),
         }
     }

@@ -5,7 +5,7 @@
 
 use axum::{
     body::Body,
-    extract::{FromRequest as _, Path, Query, Request, rejection::QueryRejection},
+    extract::{Path, Query, Request, rejection::QueryRejection},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -14,10 +14,7 @@ use futures_util::{Stream, StreamExt as _};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{
-    App, control::give, error::Problem, extract, extract::AnyBytes, sessions::CREATE_BYTES_MAX, stream_headers,
-    tell::Piece,
-};
+use super::{App, control::give, error::Problem, extract, stream_headers, tell::Piece};
 use crate::{
     command::{Cancel, Command},
     dialect::ai_sdk::{Options, Version, wire},
@@ -104,7 +101,7 @@ pub(super) async fn post(app: App, asked: Asked, request: Request) -> Result<Res
     let work = {
         let app = app.clone();
         async move {
-            let AnyBytes(body) = AnyBytes::<CREATE_BYTES_MAX>::from_request(request, &()).await?;
+            let body = app.bodies().create_any(request).await?;
             submit::submit(&app, extract::parse(&body)?, extract::parse(&body)?, options).await
         }
     };
@@ -144,7 +141,7 @@ pub(super) async fn stop(app: App, Path(id): Path<String>, request: Request) -> 
     let work = {
         let app = app.clone();
         async move {
-            let AnyBytes(body) = AnyBytes::<CREATE_BYTES_MAX>::from_request(request, &()).await?;
+            let body = app.bodies().create_any(request).await?;
             let stop: Stop = if body.trim_ascii().is_empty() { Stop::default() } else { extract::parse(&body)? };
             let chat = Chat::or_turn(app.caller.tenant.clone(), &id);
             let Some(handle) = app.find_for_commands(&chat.key).await? else { return Ok(None) };

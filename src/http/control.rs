@@ -1,16 +1,12 @@
 //! `POST /v1/sessions/{id}/control`: one command, answered with its receipt.
 
 use axum::{
-    extract::{FromRequest as _, Request},
+    extract::Request,
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
 
-use super::{
-    App,
-    error::Problem,
-    extract::{JsonBytes, Session},
-};
+use super::{App, error::Problem, extract::Session};
 use crate::{
     command::{COMMAND_BYTES_MAX, Command, Receipt},
     id::CommandId,
@@ -47,7 +43,7 @@ pub(super) async fn control(app: App, Session(key): Session, request: Request) -
         let app = app.clone();
         async move {
             let headers = request.headers().clone();
-            let JsonBytes(body) = JsonBytes::<COMMAND_BYTES_MAX>::from_request(request, &()).await?;
+            let body = app.bodies().json(request, COMMAND_BYTES_MAX).await?;
             let command = with_idempotency_key(Command::decode(&body)?, &headers)?;
             give(&app.open_for_commands(&key).await?, command).await
         }

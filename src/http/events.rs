@@ -37,8 +37,6 @@ use crate::{
 pub(super) const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 /// Bytes that are joined into one write: what one slow reader may hold of ours at a time.
 pub(super) const WRITE_BYTES_MAX: usize = 64 * 1024;
-/// How long a client should wait before it comes back: random per connection, so that a restart is no stampede.
-pub(super) const RETRY_MS: (u64, u64) = (1_000, 5_000);
 /// Bytes of one JSON page.
 const PAGE_BYTES_MAX: usize = 256 * 1024;
 /// Events of one JSON page: by default and at most.
@@ -202,8 +200,8 @@ pub(super) async fn events(
 
 /// The response that follows the log of `handle`, from the place of a reader.
 pub(super) fn stream(app: &App, handle: Handle, seat: Seat, start: Start, until: Until) -> Response {
-    let retry_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
-    let back_after_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
+    let retry_ms = app.retry_ms();
+    let back_after_ms = app.retry_ms();
     // A token of its own: thousands of readers on one would share one lock.
     let (stopping, lifetime, stop_notice) = (app.stopping.child_token(), app.lifetime(), app.comes_back());
     let (mut fate, present) = (app.fate(), app.reads(Transport::Sse));

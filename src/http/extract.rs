@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use axum::{
     body::{Body, Bytes},
-    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    extract::{FromRequestParts, Path, Query, Request},
     http::{HeaderMap, header, request::Parts},
 };
 use futures_util::StreamExt as _;
@@ -12,6 +12,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, DeserializeOwned},
 };
+use tokio::time::{Duration, timeout};
 
 use super::error::Problem;
 use crate::{
@@ -23,10 +24,6 @@ use crate::{
 
 /// Deepest JSON of a request body: tools carry schemas, which nest deeper than commands do.
 const BODY_DEPTH_MAX: usize = 64;
-/// Longest that a body may take to arrive, and longest pause within it.
-const BODY_TOTAL: std::time::Duration = std::time::Duration::from_secs(30);
-const BODY_IDLE: std::time::Duration = std::time::Duration::from_secs(10);
-
 /// The session named in the path, within the caller's tenant. What cannot be a name is not found.
 pub(super) struct Session(pub(super) SessionKey);
 
@@ -57,24 +54,54 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// The bytes of a JSON body of at most `MAX` bytes.
-pub(super) struct JsonBytes<const MAX: usize>(pub(super) Bytes);
-
-impl<S: Send + Sync, const MAX: usize> FromRequest<S> for JsonBytes<MAX> {
-    type Rejection = Problem;
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        require_json(request.headers())?;
-        read(request.into_body(), MAX).await.map(Self)
-    }
+/// How a body may arrive.
+#[derive(Clone, Copy, Debug)]
+pub struct Bodies {
+    /// Bytes of one that makes something.
+    pub create_bytes_max: usize,
+    /// Longest that one may take.
+    pub longest: Duration,
+    /// Longest pause within one.
+    pub longest_pause: Duration,
 }
 
-/// The bytes of a body of at most `MAX` bytes that is JSON whatever its content type says.
-pub(super) struct AnyBytes<const MAX: usize>(pub(super) Bytes);
+impl Bodies {
+    /// The bytes of a JSON body that makes something.
+    pub(super) async fn create(&self, request: Request) -> Result<Bytes, Problem> {
+        require_json(request.headers())?;
+        self.create_any(request).await
+    }
 
-impl<S: Send + Sync, const MAX: usize> FromRequest<S> for AnyBytes<MAX> {
-    type Rejection = Problem;
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        read(request.into_body(), MAX).await.map(Self)
+    /// The same of a body that is JSON whatever its content type says.
+    pub(super) async fn create_any(&self, request: Request) -> Result<Bytes, Problem> {
+        self.read(request.into_body(), self.create_bytes_max, " (limits.create_bytes_max)").await
+    }
+
+    /// The bytes of a JSON body of at most `max` bytes.
+    pub(super) async fn json(&self, request: Request, max: usize) -> Result<Bytes, Problem> {
+        require_json(request.headers())?;
+        self.read(request.into_body(), max, "").await
+    }
+
+    async fn read(&self, body: Body, max: usize, key: &str) -> Result<Bytes, Problem> {
+        let late = |key, limit: Duration| {
+            let said = format!("the body took too long to arrive ({key} = {})", limit.as_secs());
+            Problem::new("request_timeout", said)
+        };
+        let whole = async {
+            let mut bytes = bytes::BytesMut::new();
+            let mut chunks = body.into_data_stream();
+            let paused = |_| late("connections.body_idle_timeout_s", self.longest_pause);
+            while let Some(chunk) = timeout(self.longest_pause, chunks.next()).await.map_err(paused)? {
+                let chunk = chunk.map_err(|_| Problem::new("bad_request", "the body broke off"))?;
+                if bytes.len() + chunk.len() > max {
+                    return Err(Problem::new("payload_too_large", format!("the body is at most {max} bytes{key}")));
+                }
+                bytes.extend_from_slice(&chunk);
+            }
+            Ok(bytes.freeze())
+        };
+        timeout(self.longest, whole).await.map_err(|_| late("connections.body_timeout_s", self.longest))?
     }
 }
 
@@ -87,23 +114,6 @@ fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
         true => Ok(()),
         false => Err(Problem::new("unsupported_media_type", "send application/json, not encoded further")),
     }
-}
-
-async fn read(body: Body, max: usize) -> Result<Bytes, Problem> {
-    let late = |_| Problem::new("request_timeout", "the body took too long to arrive");
-    let whole = async {
-        let mut bytes = bytes::BytesMut::new();
-        let mut chunks = body.into_data_stream();
-        while let Some(chunk) = tokio::time::timeout(BODY_IDLE, chunks.next()).await.map_err(late)? {
-            let chunk = chunk.map_err(|_| Problem::new("bad_request", "the body broke off"))?;
-            if bytes.len() + chunk.len() > max {
-                return Err(Problem::new("payload_too_large", format!("the body is at most {max} bytes")));
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(bytes.freeze())
-    };
-    tokio::time::timeout(BODY_TOTAL, whole).await.map_err(late)?
 }
 
 /// Reads a JSON body strictly.

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{
     App,
     error::Problem,
-    events::{From, HEARTBEAT_EVERY, RETRY_MS, Start, WRITE_BYTES_MAX, begin, caught_up, ending, token_notice},
+    events::{From, HEARTBEAT_EVERY, Start, WRITE_BYTES_MAX, begin, caught_up, ending, token_notice},
     extract::{self, Form, Params},
     stream_headers,
 };
@@ -119,7 +119,7 @@ fn parse_cursor(text: &str) -> Result<Vec<(SessionId, EventId)>, Problem> {
 }
 
 fn follow(index: usize, app: App, handle: Handle, start: Start) -> BoxStream<'static, (usize, Part)> {
-    let after_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
+    let after_ms = app.retry_ms();
     async_stream::stream! {
         // One that has no place for this reader must not keep it from the others: it is followed when there is one.
         let mut told = false;
@@ -186,7 +186,7 @@ fn body(
     mut parts: SelectAll<BoxStream<'static, (usize, Part)>>,
     mut positions: Vec<Position>,
 ) -> impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> + use<> {
-    let retry_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
+    let retry_ms = app.retry_ms();
     let (stopping, lifetime, stop_notice) = (app.stopping.child_token(), app.lifetime(), app.comes_back());
     let (mut fate, present) = (app.fate(), app.reads(Transport::SseMultiplex));
     async_stream::stream! {

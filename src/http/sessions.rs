@@ -1,7 +1,7 @@
 //! Create, list, read, delete.
 
 use axum::{
-    extract::{FromRequest as _, Request},
+    extract::Request,
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -12,7 +12,7 @@ use super::{
     App, auth,
     error::Problem,
     events::{self, Start, Until},
-    extract::{self, Form, JsonBytes, Object, Params, Session},
+    extract::{self, Form, Object, Params, Session},
 };
 use crate::{
     command::InputMessage,
@@ -22,8 +22,6 @@ use crate::{
     spec::{OnDisconnect, Params as Sampling, Role, ToolSpec},
 };
 
-/// Largest create request, in bytes: room for a long conversation that is brought along.
-pub(super) const CREATE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Sessions on one page of the list: by default, and at most.
 const LIST_DEFAULT: usize = 50;
 const LIST_MAX: usize = 200;
@@ -111,7 +109,7 @@ pub(super) async fn create(app: App, request: Request) -> Result<Response, Probl
     let form = extract::form(request.headers(), Form::Json)?;
     let maker = app.clone();
     let work = async move {
-        let JsonBytes(body) = JsonBytes::<CREATE_BYTES_MAX>::from_request(request, &()).await?;
+        let body = maker.bodies().create(request).await?;
         let mut new: NewSession = extract::parse::<Create>(&body)?.into();
         // Who will read it has a place before there is anything to read.
         let key = maker.key(new.id.get_or_insert_with(|| maker.env.session_id()).clone());

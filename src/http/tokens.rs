@@ -1,7 +1,7 @@
 //! `/v1/sessions/{id}/tokens`: what a page may hold instead of a key, minted and taken back.
 
 use axum::{
-    extract::Path,
+    extract::{Path, Request},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -10,14 +10,11 @@ use serde::{Deserialize, Serialize};
 use super::{
     App, auth, credential,
     error::Problem,
-    extract::{self, JsonBytes, Session},
+    extract::{self, Session},
     origin,
 };
 use crate::{
-    auth::{
-        GENERATIONS_MAX, Grant, NotLess, NotRevoked, RESERVED, Revocation, TICKETS_OF_TOKEN_MAX, TOKEN_TTL_MAX_S,
-        TokenId,
-    },
+    auth::{GENERATIONS_MAX, Grant, NotLess, NotRevoked, RESERVED, Revocation, TICKETS_OF_TOKEN_MAX, TokenId},
     command::Verbs,
     id::{EventId, Seq, SessionId, SessionKey},
 };
@@ -59,14 +56,11 @@ fn invalid(detail: impl Into<String>) -> Problem {
 }
 
 /// `POST /v1/sessions/{session_id}/tokens`
-pub(super) async fn mint(
-    app: App,
-    Session(key): Session,
-    headers: HeaderMap,
-    body: JsonBytes<MINT_BYTES_MAX>,
-) -> Result<Response, Problem> {
+pub(super) async fn mint(app: App, Session(key): Session, request: Request) -> Result<Response, Problem> {
+    let headers = request.headers().clone();
+    let body = app.bodies().json(request, MINT_BYTES_MAX).await?;
     let handle = app.open_for_commands(&key).await?;
-    let mint: Mint = extract::parse(&body.0)?;
+    let mint: Mint = extract::parse(&body)?;
     // One that was made a moment ago may not have its first event yet; whoever asks its task waits for that.
     let _stored = handle.newest_run().await?;
     let first = handle.event_id(Seq(1)).ok_or_else(Problem::no_session)?;
@@ -100,9 +94,10 @@ impl Mint {
         if self.verbs.is_empty() {
             return Err(invalid("verbs is at least one of read, send, steer, cancel, approve"));
         }
-        let ttl_s = self.ttl_s.unwrap_or(TOKEN_TTL_MAX_S);
-        if !(1..=TOKEN_TTL_MAX_S).contains(&ttl_s) {
-            return Err(invalid(format!("ttl_s is 1 to {TOKEN_TTL_MAX_S} seconds")));
+        let ttl_max_s = app.tokens.lives().token_ttl_max_s;
+        let ttl_s = self.ttl_s.unwrap_or(ttl_max_s);
+        if !(1..=ttl_max_s).contains(&ttl_s) {
+            return Err(invalid(format!("ttl_s is 1 to {ttl_max_s} seconds (limits.token_ttl_max_s)")));
         }
         let printable = |name: &String| {
             (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())

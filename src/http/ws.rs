@@ -30,7 +30,7 @@ use super::{
     auth,
     control::give_in_turn,
     error::Problem,
-    events::{From, RETRY_MS, Start, WRITE_BYTES_MAX, begin, caught_up, ending, token_notice},
+    events::{From, Start, WRITE_BYTES_MAX, begin, caught_up, ending, token_notice},
     extract::{self, Params, Session},
 };
 use crate::{
@@ -316,7 +316,7 @@ async fn write(app: &App, handle: Handle, start: Start, sink: &mut Sink, mut ans
             frames = reader.next(WRITE_BYTES_MAX) => match frames {
                 Ok(Some(frames)) => send(sink, frames.iter().map(event)).await?,
                 Ok(None) => {
-                    let after_ms = app.env.between(RETRY_MS.0, RETRY_MS.1);
+                    let after_ms = app.retry_ms();
                     let Some(notice) = ending(&handle, after_ms) else {
                         return Some((close::NORMAL, "the session has ended"));
                     };

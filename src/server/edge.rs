@@ -35,25 +35,14 @@ use crate::{
     metrics::{ConnectionState, Connections, Refused},
 };
 
-/// Header fields of a request, and bytes of all of them. Cookies and tokens fit; floods do not.
-const HEADERS_MAX: usize = 64;
-const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Memory of an HTTP/1.1 connection for what it reads and writes, each.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// What an HTTP/2 peer may send before we have read it: per stream and in all.
-const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 /// What we hold for one HTTP/2 stream whose peer grants no room.
 const STREAM_SEND_BYTES_MAX: usize = 64 * 1024;
 /// Streams that an HTTP/2 peer may reset before we have seen them, and that we may reset because of it (CVE-2023-44487
 /// and its successor, CVE-2025-8671).
 const RESETS_PENDING_MAX: usize = 20;
 const RESETS_OF_OURS_MAX: usize = 256;
-/// How often an HTTP/2 peer is pinged, and how long it may take to answer.
-const PING_EVERY: Duration = Duration::from_secs(15);
-const PONG_MAX: Duration = Duration::from_secs(10);
-/// How long an HTTP/2 connection stays without a request.
-const IDLE_MAX: Duration = Duration::from_secs(60);
 /// How long an HTTP/2 peer has to hear that its connection ends.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
@@ -146,7 +135,7 @@ impl Edge {
         let (stopping, cut) = (self.stopping.child_token(), self.cut.child_token());
         let held = Held { _place: place, present: self.metrics.open.enter(ConnectionState::Opening) };
         let Some(tls) = &self.tls else { return self.speak(io, held, peer, &stopping, &cut).await };
-        match stopping.run_until_cancelled(tls.accept(io)).await {
+        match stopping.run_until_cancelled(tls.accept(io, self.bounds.tls_handshake_timeout())).await {
             Some(Ok(io)) => self.speak(io, held, peer, &stopping, &cut).await,
             Some(Err(error)) => tracing::debug!(?peer, %error, "no TLS handshake"),
             None => {}
@@ -213,8 +202,8 @@ impl Edge {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.bounds.header_timeout())
-            .max_headers(HEADERS_MAX)
-            .max_header_size(HEADER_BYTES_MAX)
+            .max_headers(self.bounds.headers_max)
+            .max_header_size(self.bounds.header_bytes_max)
             .max_buf_size(BUFFER_BYTES_MAX)
             .serve_connection(TokioIo::new(io), service)
             .with_upgrades();
@@ -242,20 +231,21 @@ impl Edge {
             let (stream, response) = (watch.begin(), router.clone().call(received(request, peer)));
             async move { response.await.map(|response| response.map(|body| stream.watch(body))) }
         });
+        let (ping_every, pong_max) = self.bounds.ping();
         let connection = http2::Builder::new(Spawner(self.tracker.clone()))
             .timer(TokioTimer::new())
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PONG_MAX)
+            .keep_alive_interval(ping_every)
+            .keep_alive_timeout(pong_max)
             .max_concurrent_streams(self.bounds.streams_max)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .initial_stream_window_size(self.bounds.stream_window_bytes)
+            .initial_connection_window_size(self.bounds.connection_window_bytes)
             .max_send_buf_size(STREAM_SEND_BYTES_MAX)
-            .max_header_list_size(HEADER_BYTES_MAX as u32)
+            .max_header_list_size(self.bounds.header_bytes_max as u32)
             .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
             .max_local_error_reset_streams(RESETS_OF_OURS_MAX)
             .serve_connection(TokioIo::new(io), service);
         let mut connection = std::pin::pin!(connection);
-        let over = streams.over(self.bounds.stall_timeout(), IDLE_MAX);
+        let over = streams.over(self.bounds.stall_timeout(), self.bounds.idle_timeout());
         tokio::select! {
             biased;
             result = connection.as_mut() => return result,

@@ -2,7 +2,10 @@
 
 use std::{convert::Infallible, io};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Duration,
+};
 
 use crate::config::{self, ConfigError};
 
@@ -18,7 +21,7 @@ impl Tls {
         match self.0 {}
     }
 
-    pub(super) async fn accept<T: AsyncRead + AsyncWrite + Unpin>(&self, _: T) -> io::Result<T> {
+    pub(super) async fn accept<T: AsyncRead + AsyncWrite + Unpin>(&self, _: T, _: Duration) -> io::Result<T> {
         match self.0 {}
     }
 }

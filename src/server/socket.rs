@@ -4,17 +4,9 @@ use std::{io, net::SocketAddr};
 
 use axum::serve::Listener;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    time::Duration,
-};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::config;
-
-/// Silence after which the kernel asks a peer whether it is there, the time between its questions, and how many stay
-/// unanswered. They stop while something is unacknowledged: that is what [`config::Connections::unacknowledged_max_s`]
-/// is for.
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
 
 /// A listener whose connections are set up for streaming: no small packet waits for an acknowledgement, vanished peers
 /// are found, and the kernel holds little for a peer that does not read.
@@ -52,7 +44,7 @@ impl Listener for Sockets {
 fn set_up(stream: &TcpStream, connections: &config::Connections) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    let (after, every, times) = KEEPALIVE;
+    let (after, every, times) = connections.keepalive();
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(after).with_interval(every).with_retries(times))?;
     socket.set_send_buffer_size(connections.send_buffer_bytes)?;
     #[cfg(target_os = "linux")]

@@ -22,9 +22,6 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::config::{self, ConfigError};
 
-/// Longest that a handshake may take.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
-
 /// A certificate that is shown to everyone.
 pub(super) struct Tls {
     files: config::Tls,
@@ -53,9 +50,12 @@ impl Tls {
         Ok(())
     }
 
-    /// Shakes hands.
-    pub(super) async fn accept<T: AsyncRead + AsyncWrite + Unpin>(&self, io: T) -> io::Result<TlsStream<T>> {
-        timeout(HANDSHAKE_MAX, self.acceptor.accept(io)).await.map_err(|_| io::ErrorKind::TimedOut)?
+    /// Shakes hands, for at most that long.
+    pub(super) async fn accept<T>(&self, io: T, longest: Duration) -> io::Result<TlsStream<T>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        timeout(longest, self.acceptor.accept(io)).await.map_err(|_| io::ErrorKind::TimedOut)?
     }
 }
 

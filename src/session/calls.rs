@@ -81,13 +81,14 @@ impl State {
         out: &mut Out,
     ) -> ApprovalId {
         let approval_id: ApprovalId = self.name("apr");
+        let wait_s = tool.approval_timeout_s.unwrap_or(self.limits.approval_timeout_s);
         let requested = Event::ApprovalRequested {
             approval_id: approval_id.clone(),
             call_id: call_id.clone(),
             name: tool.name.clone(),
             arguments: arguments.clone(),
             digest: digest(&tool.name, arguments),
-            expires_at: now.after_seconds(tool.approval_timeout_s()).rfc3339().to_string(),
+            expires_at: now.after_seconds(wait_s).rfc3339().to_string(),
             allowed,
         };
         self.emit(requested, now, out);

@@ -28,6 +28,12 @@ pub struct Limits {
     pub events_max: u64,
     /// Bytes of one session's log, as its frames are stored: a log is read whole when its session is opened.
     pub bytes_max: u64,
+    /// Seconds after its last activity that a session is kept, where its creator does not say.
+    pub retention_s: u64,
+    /// The most that its creator may say.
+    pub retention_max_s: u64,
+    /// Seconds that an approval waits, where its tool does not say.
+    pub approval_timeout_s: u64,
     /// What becomes of a run whose writer is gone.
     pub on_crash: OnCrash,
 }
@@ -53,6 +59,9 @@ impl Default for Limits {
             receipts_max: 10_000,
             events_max: 200_000,
             bytes_max: 64 * 1024 * 1024,
+            retention_s: 24 * 3_600,
+            retention_max_s: 30 * 24 * 3_600,
+            approval_timeout_s: 600,
             on_crash: OnCrash::default(),
         }
     }

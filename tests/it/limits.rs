@@ -7,6 +7,7 @@ mod quotas;
 mod rates;
 mod readers;
 mod replays;
+mod settings;
 mod sockets;
 mod streams;
 

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{
-    App, Asked, CREATE_BYTES_MAX, Options, Plain, Problem, cancel, extract,
+    App, Asked, Options, Plain, Problem, cancel, extract,
     play::{self, Played},
     submit, wire, wishes,
 };
@@ -162,7 +162,7 @@ pub(in crate::http) async fn upgrade(
     request: axum::extract::Request,
 ) -> Result<Response, Plain> {
     let options = wishes(asked)?.options()?;
-    let upgrade = upgraded(request, &app, CREATE_BYTES_MAX).await?;
+    let upgrade = upgraded(request, &app, app.bodies().create_bytes_max).await?;
     app.opens()?;
     let serving = app.clone();
     Ok(upgrade.serve(&app, move |socket| serve(serving, options, socket)))

@@ -1,7 +1,7 @@
 //! Chat Completions: a completion is a session of its own with one run.
 
 use axum::{
-    extract::{FromRequest as _, Query, Request, rejection::QueryRejection},
+    extract::{Query, Request, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
 use serde_json::Value;
@@ -21,10 +21,7 @@ use crate::{
     frame::Frame,
     http::{
         admission::Seat,
-        extract::{self, JsonBytes},
-        look,
-        sessions::CREATE_BYTES_MAX,
-        stream_headers,
+        extract, look, stream_headers,
         tell::{Teller, Telling},
     },
     id::Seq,
@@ -59,7 +56,7 @@ pub(super) async fn create(app: App, request: Request) -> Result<Response, Refus
         let app = app.clone();
         async move {
             let headers = request.headers().clone();
-            let JsonBytes(body) = JsonBytes::<CREATE_BYTES_MAX>::from_request(request, &()).await?;
+            let body = app.bodies().create(request).await?;
             let key = Key::of("chat", &headers, &body)?;
             let asked = ChatRequest::read(extract::parse::<Value>(&body)?)?;
             begin(&app, asked, key).await

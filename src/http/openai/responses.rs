@@ -3,7 +3,7 @@
 use axum::{
     Json,
     body::Body,
-    extract::{FromRequest as _, Query, Request, rejection::QueryRejection},
+    extract::{Query, Request, rejection::QueryRejection},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -23,12 +23,7 @@ use super::{
 use crate::{
     command::{Cancel, Command},
     dialect::openai_responses::request::CreateRequest,
-    http::{
-        control::give,
-        extract::{self, JsonBytes},
-        sessions::CREATE_BYTES_MAX,
-        stream_headers,
-    },
+    http::{control::give, extract, stream_headers},
     id::{RunId, SessionId},
     session::fold::NewestRun,
 };
@@ -39,7 +34,7 @@ pub(super) async fn create(app: App, request: Request) -> Result<Response, Refus
         let app = app.clone();
         async move {
             let headers = request.headers().clone();
-            let JsonBytes(body) = JsonBytes::<CREATE_BYTES_MAX>::from_request(request, &()).await?;
+            let body = app.bodies().create(request).await?;
             let key = Key::of("responses", &headers, &body)?;
             let asked = CreateRequest::read(extract::parse::<Value>(&body)?)?;
             let (stream, background) = (asked.stream, asked.background);

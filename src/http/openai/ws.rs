@@ -25,7 +25,6 @@ use crate::{
     http::{
         error::Problem,
         extract,
-        sessions::CREATE_BYTES_MAX,
         tell::Piece,
         ws::{Beyond, Ending, Inbox, PING_EVERY, Sink, close, say_goodbye, send, upgraded},
     },
@@ -41,8 +40,8 @@ use steer::Steers;
 const LANES_MAX: usize = 32;
 /// Creates that wait in one lane; more are refused.
 const WAITING_MAX: usize = 16;
-/// Bytes of all creates that wait on one socket: two of the largest.
-const WAITING_BYTES_MAX: usize = 2 * CREATE_BYTES_MAX;
+/// Creates of the largest size that may wait on one socket: what waits is bounded by its bytes, too.
+const WAITING_WHOLE_MAX: usize = 2;
 /// Longest name of a lane, in bytes.
 const STREAM_ID_BYTES_MAX: usize = 256;
 /// Messages for the writing side that it has not taken yet.
@@ -61,7 +60,7 @@ type Saying = Pin<Box<dyn Stream<Item = Said> + Send>>;
 
 /// The handler. A plain request is told what to do.
 pub(in crate::http) async fn upgrade(app: App, request: Request) -> Result<Response, Refusal> {
-    let upgrade = upgraded(request, &app, CREATE_BYTES_MAX).await?;
+    let upgrade = upgraded(request, &app, app.bodies().create_bytes_max).await?;
     app.opens()?;
     let serving = app.clone();
     Ok(upgrade.serve(&app, move |socket| serve(serving, socket)))
@@ -86,6 +85,7 @@ async fn serve(app: App, (mut sink, inbox): (Sink, Inbox)) {
 async fn read(app: &App, mut inbox: Inbox, steers: &Steers, gate: &Mutex<()>, tell: mpsc::Sender<Told>) -> Ending {
     let mut lanes: HashMap<Option<String>, Entrance> = HashMap::new();
     let waiting = Waiting::default();
+    let waiting_bytes_max = WAITING_WHOLE_MAX * app.bodies().create_bytes_max;
     loop {
         let text = match inbox.next().await {
             Ok(text) => text,
@@ -104,8 +104,8 @@ async fn read(app: &App, mut inbox: Inbox, steers: &Steers, gate: &Mutex<()>, te
                 room.send(Told::Messages(steers.steer(app, body).await));
                 continue;
             }
-            Ok((ClientEvent::Create(_), Ok(()))) if !waiting.has_room(text.len()) => {
-                too_many(&format!("{WAITING_BYTES_MAX} bytes of creates wait on this socket already"))
+            Ok((ClientEvent::Create(_), Ok(()))) if !waiting.has_room(text.len(), waiting_bytes_max) => {
+                too_many(&format!("{waiting_bytes_max} bytes of creates wait on this socket already"))
             }
             Ok((ClientEvent::Create(_), Ok(()))) => match lane(app, &mut lanes, &lane_id, steers, &waiting) {
                 None => too_many(&format!("a socket has at most {LANES_MAX} lanes at work")),

@@ -127,6 +127,7 @@ impl World {
             events_max: if tight && kind & 33 == 0 { 1_150 } else { 200_000 },
             bytes_max: if tight && kind & 33 == 32 { BYTES_MAX_LEAST / 2 + 600_000 } else { u64::MAX },
             on_crash: if kind >= 224 { OnCrash::Fail } else { OnCrash::Continue },
+            ..Limits::default()
         };
         let prefill = match kind {
             0..128 | 224.. => Prefill::Yes,

@@ -17,6 +17,7 @@ use steerage::{
     log::CursorLost,
     openai, registry,
     session::{
+        self,
         conversation::{CallState, MessageStatus},
         view::SessionState,
     },
@@ -178,8 +179,9 @@ fn the_limits_are_those_of_the_code() {
     }
     assert_eq!(schemas["CreateResponse"]["properties"]["input"]["oneOf"][1]["maxItems"], openai::MESSAGES_MAX);
     assert_eq!(schemas["InputApproval"]["properties"]["reason"]["maxLength"], command::REASON_BYTES_MAX);
+    let limits = session::state::Limits::default();
     let retention = &schemas["CreateSession"]["properties"]["retention_s"];
-    assert_eq!(retention["maximum"], registry::RETENTION_MAX_S);
-    assert_eq!(retention["default"], registry::RETENTION_DEFAULT_S);
+    assert_eq!(retention["maximum"], limits.retention_max_s);
+    assert_eq!(retention["default"], limits.retention_s);
     assert_eq!(schemas["OnDisconnect"]["properties"]["cancel_after_s"]["maximum"], registry::CANCEL_AFTER_MAX_S);
 }

@@ -10,7 +10,7 @@ use axum::extract::ws::Utf8Bytes;
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
 
-use super::{App, ClientEvent, Refusal, WAITING_BYTES_MAX, WAITING_MAX, client_event, error_event, steer::Steers};
+use super::{App, ClientEvent, Refusal, WAITING_MAX, client_event, error_event, steer::Steers};
 use crate::http::{
     error::Problem,
     openai::{respond::respond, turn::Found},
@@ -40,8 +40,8 @@ pub(super) struct Waiting(Arc<AtomicUsize>);
 
 impl Waiting {
     /// Whether there is room for so many bytes more.
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.0.load(Ordering::Relaxed) + bytes <= WAITING_BYTES_MAX
+    pub(super) fn has_room(&self, bytes: usize, max: usize) -> bool {
+        self.0.load(Ordering::Relaxed) + bytes <= max
     }
 }
 
