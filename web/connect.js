@@ -5,7 +5,7 @@ import { element } from './rows.js';
 import { snippets } from './snippets.js';
 
 class Connect {
-  #app; #all = []; #chosen = ''; #keyed = false; #cursor = '';
+  #app; #all = []; #chosen = ''; #keyed = false; #credential = ''; #cursor = '';
 
   constructor(root, app) {
     this.#app = app;
@@ -23,19 +23,21 @@ class Connect {
     this.key = element('p', { class: 'connect-key', hidden: true },
       'This server asks for a key. It belongs to your back end, in STEERAGE_API_KEY; a page gets a token that your back end mints.');
     this.body = element('div', { class: 'connect', hidden: true }, this.tabs, this.panel);
-    root.append(this.none, this.key, this.body);
+    root.append(element('h2', { class: 'hidden-title' }, 'Connect your app'), this.none, this.key, this.body);
     app.on('session', () => this.#make());
     app.on('state', () => this.#follow());
+    app.on('connection', ({ status }) => { if (status === 'live') this.#ask(); });
     this.#make();
-    this.#ask();
   }
 
-  /** Whether the server asks for a key: whoever sends none is told. */
+  /** Whether the server asks for a key. A token may also be of one that does not: whoever sends nothing is told. */
   async #ask() {
     const { steerage } = this.#app;
-    if (!await steerage.credential().catch(() => 'asked for')) return;
-    const { status } = await fetch(new URL('v1/models', steerage.url), { credentials: 'omit' }).catch(() => ({}));
-    this.#keyed = status === 401;
+    const credential = await steerage.credential().catch(() => '');
+    if (credential === this.#credential) return;
+    this.#credential = credential;
+    this.#keyed = Boolean(credential) && !credential.startsWith('st_')
+      || Boolean(credential) && (await fetch(new URL('v1/models', steerage.url), { credentials: 'omit' }).catch(() => ({}))).status === 401;
     this.#make();
   }
 
@@ -48,7 +50,7 @@ class Connect {
 
   #make() {
     const { session, state, steerage } = this.#app;
-    this.body.hidden = !session || !state;
+    this.body.hidden = !session || !state?.model;
     this.none.hidden = !this.body.hidden;
     this.key.hidden = !this.#keyed || this.body.hidden;
     if (this.body.hidden) return;

@@ -46,7 +46,7 @@ class Timeline {
     // Focus comes back to the list.
     this.#frame.dialog.addEventListener('close', () => this.#rows.grid.focus());
     this.#tools();
-    root.append(this.#charts.node, this.tools, this.bar, this.#rows.grid, this.end, this.#frame.dialog);
+    root.append(element('h2', { class: 'hidden-title' }, 'Timeline'), this.#charts.node, this.tools, this.bar, this.#rows.grid, this.end, this.#frame.dialog);
     app.on('session', () => this.#session());
     app.on('event', record => this.#event(record));
     app.on('notice', notice => this.#notice(notice));
