@@ -1,7 +1,7 @@
 // Two small charts of what comes now: tokens per second, and how long events took to get here. Drawn as SVG by the DOM.
 
 import { inMs } from './latency.js';
-import { element } from './rows.js';
+import { h } from './dom.js';
 
 /** The time that is shown, in seconds, and the width of one step. */
 const SPAN_S = 30;
@@ -27,10 +27,10 @@ const middle = (sorted, part) => sorted[Math.min(sorted.length - 1, Math.floor(s
 
 /** A picture with its figure and its words. */
 function figure(name, title) {
-  const value = element('output', { class: 'chart-value', 'aria-live': 'off' }, '–');
-  const caption = element('figcaption', {}, element('span', { class: 'chart-title' }, title), value);
+  const value = h('output', { class: 'chart-value', 'aria-live': 'off' }, '–');
+  const caption = h('figcaption', {}, h('span', { class: 'chart-title' }, title), value);
   const picture = svg('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img', 'aria-label': `${title}: nothing yet` });
-  const node = element('figure', { class: `chart chart-${name}` }, caption, picture);
+  const node = h('figure', { class: `chart chart-${name}` }, caption, picture);
   const say = (short, long) => {
     if (value.textContent !== short) value.textContent = short;
     picture.setAttribute('aria-label', `${title}: ${long}`);
@@ -51,7 +51,7 @@ export class Charts {
     this.rate.picture.append(this.area, this.line);
     this.bars = svg('g', { class: 'chart-bars' });
     this.delay.picture.append(this.bars);
-    this.node = element('div', { class: 'charts' }, this.rate.node, this.delay.node);
+    this.node = h('div', { class: 'charts' }, this.rate.node, this.delay.node);
     document.addEventListener('visibilitychange', () => this.#wake());
     new IntersectionObserver(([{ isIntersecting }]) => { this.seen = isIntersecting; this.#wake(); }).observe(this.node);
   }

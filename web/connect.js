@@ -1,41 +1,42 @@
 // "Connect your app": the snippets for the open session, one at a time, behind tabs.
 
-import { copy } from './frame.js';
-import { element } from './rows.js';
+import { copy, h } from './dom.js';
 import { snippets } from './snippets.js';
 
 class Connect {
-  #app; #all = []; #chosen = ''; #keyed = false; #cursor = '';
+  #app; #all = []; #chosen = ''; #keyed = false; #credential = ''; #cursor = '';
 
   constructor(root, app) {
     this.#app = app;
     this.root = root;
-    this.tabs = element('div', { class: 'connect-tabs', role: 'tablist', 'aria-label': 'Ways to connect', 'aria-orientation': 'vertical' });
+    this.tabs = h('div', { class: 'connect-tabs', role: 'tablist', 'aria-label': 'Ways to connect', 'aria-orientation': 'vertical' });
     this.tabs.addEventListener('keydown', event => this.#key(event));
-    this.name = element('h3', { class: 'connect-name' });
-    this.about = element('p', { class: 'connect-about' });
-    this.code = element('code');
-    this.copy = element('button', { type: 'button', onclick: () => copy(this.code.textContent, this.copy) }, 'Copy');
-    this.panel = element('div', { class: 'connect-panel', role: 'tabpanel', id: 'connect-panel' },
-      element('div', { class: 'connect-bar' }, this.name, this.copy), this.about,
-      element('pre', { class: 'connect-code', tabindex: 0, role: 'group', 'aria-label': 'Code' }, this.code));
-    this.none = element('p', { class: 'connect-none' }, 'Open a session: its name, model and place in the log will be in the code.');
-    this.key = element('p', { class: 'connect-key', hidden: true },
+    this.name = h('h3', { class: 'connect-name' });
+    this.about = h('p', { class: 'connect-about' });
+    this.code = h('code');
+    this.copy = h('button', { type: 'button', onclick: () => copy(this.code.textContent, this.copy) }, 'Copy');
+    this.panel = h('div', { class: 'connect-panel', role: 'tabpanel', id: 'connect-panel' },
+      h('div', { class: 'connect-bar' }, this.name, this.copy), this.about,
+      h('pre', { class: 'connect-code', tabindex: 0, role: 'group', 'aria-label': 'Code' }, this.code));
+    this.none = h('p', { class: 'connect-none' }, 'Open a session: its name, model and place in the log will be in the code.');
+    this.key = h('p', { class: 'connect-key', hidden: true },
       'This server asks for a key. It belongs to your back end, in STEERAGE_API_KEY; a page gets a token that your back end mints.');
-    this.body = element('div', { class: 'connect', hidden: true }, this.tabs, this.panel);
-    root.append(this.none, this.key, this.body);
+    this.body = h('div', { class: 'connect', hidden: true }, this.tabs, this.panel);
+    root.append(h('h2', { class: 'hidden-title' }, 'Connect your app'), this.none, this.key, this.body);
     app.on('session', () => this.#make());
     app.on('state', () => this.#follow());
+    app.on('connection', ({ status }) => { if (status === 'live') this.#ask(); });
     this.#make();
-    this.#ask();
   }
 
-  /** Whether the server asks for a key: whoever sends none is told. */
+  /** Whether the server asks for a key. A token may also be of one that does not: whoever sends nothing is told. */
   async #ask() {
     const { steerage } = this.#app;
-    if (!await steerage.credential().catch(() => 'asked for')) return;
-    const { status } = await fetch(new URL('v1/models', steerage.url), { credentials: 'omit' }).catch(() => ({}));
-    this.#keyed = status === 401;
+    const credential = await steerage.credential().catch(() => '');
+    if (credential === this.#credential) return;
+    this.#credential = credential;
+    this.#keyed = Boolean(credential) && !credential.startsWith('st_')
+      || Boolean(credential) && (await fetch(new URL('v1/models', steerage.url), { credentials: 'omit' }).catch(() => ({}))).status === 401;
     this.#make();
   }
 
@@ -48,7 +49,7 @@ class Connect {
 
   #make() {
     const { session, state, steerage } = this.#app;
-    this.body.hidden = !session || !state;
+    this.body.hidden = !session || !state?.model;
     this.none.hidden = !this.body.hidden;
     this.key.hidden = !this.#keyed || this.body.hidden;
     if (this.body.hidden) return;
@@ -61,8 +62,8 @@ class Connect {
   #makeTabs() {
     let group;
     for (const snippet of this.#all) {
-      if (snippet.group !== group) this.tabs.append(element('span', { class: 'connect-group', role: 'presentation' }, group = snippet.group));
-      this.tabs.append(element('button', {
+      if (snippet.group !== group) this.tabs.append(h('span', { class: 'connect-group', role: 'presentation' }, group = snippet.group));
+      this.tabs.append(h('button', {
         type: 'button', role: 'tab', id: `connect-${snippet.id}`, 'aria-controls': 'connect-panel', onclick: () => this.#show(snippet.id),
       }, snippet.name));
     }

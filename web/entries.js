@@ -181,7 +181,7 @@ export class Entries {
     const entries = records.map(Entries.#of);
     for (const entry of entries) {
       // Read from a page: when they came says nothing about their delivery.
-      entry.took = undefined;
+      entry.took = entry.transport = undefined;
       this.#learn(entry.id);
       this.bySeq.set(entry.seq, entry);
       this.characters += entry.raw.length;

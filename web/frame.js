@@ -1,11 +1,9 @@
 // The inspector: one event as it is on the wire, its JSON readable beside it, and the facts of its delivery.
 
-import { element } from './rows.js';
+import { copy, h } from './dom.js';
 
 /** Frames of a folded row that are shown: more is the log itself, which `curl` prints. */
 const FRAMES_MAX = 200;
-/** How long a button says that it has copied, in milliseconds. */
-const SAID_MS = 1_500;
 
 export const WIRES = { sse: 'SSE', websocket: 'WebSocket', poll: 'Long poll' };
 
@@ -14,53 +12,36 @@ export function onTheWire({ id, type, raw }, transport) {
   return transport === 'sse' ? `id: ${id}\nevent: ${type}\ndata: ${raw}\n\n` : raw;
 }
 
-/** Copies, and says so on the button. */
-export async function copy(text, button) {
-  const said = button.dataset.says ??= button.textContent;
-  let done = true;
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    // No clipboard without HTTPS: the old way works everywhere, within the dialog that may be open.
-    const area = element('textarea', { class: 'copied', readonly: true, 'aria-hidden': 'true' });
-    area.value = text;
-    (button.closest('dialog') ?? document.body).append(area);
-    area.select();
-    done = document.execCommand('copy');
-    area.remove();
-    button.focus();
-  }
-  button.textContent = done ? 'Copied' : 'Not copied';
-  setTimeout(() => { button.textContent = said; }, SAID_MS);
-}
-
 export class Frame {
   #entries = []; #transport = 'sse'; #shown;
 
-  /** `step(by)` shows the row before or after. `facts(entry)` is what the timeline knows of it, as pairs. */
-  constructor({ step, facts }) {
-    Object.assign(this, { step, facts });
-    this.title = element('h3', { id: 'frame-title' });
-    this.list = element('dl', { class: 'frame-facts' });
-    this.wire = element('pre', { class: 'frame-wire', tabindex: 0, 'aria-label': 'On the wire' });
-    this.json = element('pre', { class: 'frame-json', tabindex: 0, 'aria-label': 'JSON' });
-    this.more = element('p', { class: 'frame-more', hidden: true });
-    this.radios = element('fieldset', { class: 'frame-wires' }, element('legend', {}, 'On the wire'));
+  /**
+   * `step(by)` shows the row before or after, `facts(row)` is what the timeline knows of it, as pairs, `inUse()` the page's
+   * own transport.
+   */
+  constructor({ step, facts, inUse }) {
+    Object.assign(this, { facts, inUse });
+    this.title = h('h3', { id: 'frame-title' });
+    this.list = h('dl', { class: 'frame-facts' });
+    this.wire = h('pre', { class: 'frame-wire', tabindex: 0, 'aria-label': 'On the wire' });
+    this.json = h('pre', { class: 'frame-json', tabindex: 0, 'aria-label': 'JSON' });
+    this.more = h('p', { class: 'frame-more', hidden: true });
+    this.radios = h('fieldset', { class: 'frame-wires' }, h('legend', {}, 'On the wire'));
     for (const [transport, name] of Object.entries(WIRES)) {
-      const radio = element('input', { type: 'radio', name: 'frame-wire', value: transport, onchange: () => { this.#transport = transport; this.#draw(); } });
-      this.radios.append(element('label', {}, radio, ' ' + name));
+      const radio = h('input', { type: 'radio', name: 'frame-wire', value: transport, onchange: () => { this.#transport = transport; this.#draw(); } });
+      this.radios.append(h('label', {}, radio, ' ' + name));
     }
-    const button = (label, act, more = {}) => element('button', { type: 'button', onclick: act, ...more }, label);
-    this.dialog = element('dialog', { class: 'frame', 'aria-labelledby': 'frame-title' },
-      element('header', {}, this.title,
+    const button = (label, act, more = {}) => h('button', { type: 'button', onclick: act, ...more }, label);
+    this.dialog = h('dialog', { class: 'frame', 'aria-labelledby': 'frame-title' },
+      h('header', {}, this.title,
         button('↑', () => step(-1), { 'aria-label': 'Previous row', title: 'Previous row (←)' }),
         button('↓', () => step(1), { 'aria-label': 'Next row', title: 'Next row (→)' }),
-        button('Close', () => this.dialog.close(), { class: 'frame-close' })),
+        button('Close', () => this.dialog.close(), { autofocus: true })),
       this.list,
-      element('div', { class: 'frame-panes' },
-        element('div', {}, element('div', { class: 'frame-bar' }, this.radios,
+      h('div', { class: 'frame-panes' },
+        h('div', {}, h('div', { class: 'frame-bar' }, this.radios,
           this.copyWire = button('Copy frame', event => copy(this.#text(), event.currentTarget))), this.wire),
-        element('div', {}, element('div', { class: 'frame-bar' }, element('span', { class: 'frame-label' }, 'JSON'),
+        h('div', {}, h('div', { class: 'frame-bar' }, h('span', { class: 'frame-label' }, 'JSON'),
           button('Copy JSON', event => copy(this.json.textContent, event.currentTarget))), this.json)),
       this.more);
     this.dialog.addEventListener('keydown', event => {
@@ -76,8 +57,9 @@ export class Frame {
   show(row) {
     this.#shown = row;
     this.#entries = row.as === 'fold' ? row.entries : row.raw ? [row] : [];
-    const first = this.#entries[0];
-    if (first?.transport in WIRES) this.#transport = first.transport;
+    // What was read from a page of the log would have come by the transport in use.
+    const transport = this.#entries[0]?.transport ?? this.inUse();
+    if (transport in WIRES) this.#transport = transport;
     this.#draw();
     if (!this.dialog.open) this.dialog.showModal();
   }
@@ -87,7 +69,7 @@ export class Frame {
     const [first, last] = [entries[0], entries.at(-1)];
     this.title.textContent = first?.seq === undefined ? row.type
       : entries.length > 1 ? `#${first.seq} – #${last.seq} ${row.type} × ${entries.length}` : `#${first.seq} ${row.type}`;
-    this.list.replaceChildren(...this.facts(row).flatMap(([name, value]) => [element('dt', {}, name), element('dd', {}, String(value))]));
+    this.list.replaceChildren(...this.facts(row).flatMap(([name, value]) => [h('dt', {}, name), h('dd', {}, String(value))]));
     for (const radio of this.radios.querySelectorAll('input')) radio.checked = radio.value === this.#transport;
     this.radios.disabled = this.copyWire.disabled = !first;
     this.wire.textContent = first ? this.#text() : row.as === 'command' ? 'Sent by POST …/control; what came of it is in the log.' : 'Of the connection: not in the log.';

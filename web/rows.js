@@ -1,22 +1,13 @@
 // A list of very many rows of one height, of which only those in view are in the document. Keyboard and pointer choose one.
 
+import { h } from './dom.js';
+
 /** Rows beyond each edge of the view: a quick scroll shows no gap before the next frame. */
 const OVERSCAN = 12;
 /** Distance to an end that counts as being there, in pixels. */
 const NEAR_PX = 40;
 /** Pixels of all rows together: browsers place nothing beyond about 17 million. */
 const HEIGHT_MAX_PX = 15_000_000;
-
-export function element(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name === 'class') node.className = value;
-    else if (typeof value === 'function') node.addEventListener(name.slice(2), value);
-    else if (value !== undefined && value !== false) node.setAttribute(name, value === true ? '' : value);
-  }
-  node.append(...children);
-  return node;
-}
 
 export class Rows {
   #nodes = []; #rows = []; #first = 0; #due = false; #height = 28; #active = -1;
@@ -27,9 +18,9 @@ export class Rows {
    */
   constructor({ label, head, make, fill, open, chosen, top }) {
     Object.assign(this, { make, fill, open, chosen, top, follows: true });
-    this.window = element('div', { class: 'rows-window', role: 'rowgroup' });
-    this.space = element('div', { class: 'rows-space', role: 'presentation' }, this.window);
-    this.grid = element('div', { class: 'rows', role: 'grid', tabindex: 0, 'aria-label': label, 'aria-readonly': 'true' }, head, this.space);
+    this.window = h('div', { class: 'rows-window', role: 'rowgroup' });
+    this.space = h('div', { class: 'rows-space', role: 'presentation' }, this.window);
+    this.grid = h('div', { class: 'rows', role: 'grid', tabindex: 0, 'aria-label': label, 'aria-readonly': 'true' }, head, this.space);
     this.head = head;
     this.grid.addEventListener('scroll', () => this.#scrolled(), { passive: true });
     this.grid.addEventListener('keydown', event => this.#key(event));

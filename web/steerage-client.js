@@ -120,7 +120,12 @@ export class Steerage {
 
   async json(path, options) {
     const { text } = await this.request(path, { timeoutMs: this.limits.requestMs, ...options });
-    return text ? JSON.parse(text) : undefined;
+    try {
+      return text ? JSON.parse(text) : undefined;
+    } catch (cause) {
+      // Somebody else's answer: a portal's, a proxy's.
+      throw new SteerageError(0, 'not_json', 'the answer is not the server\'s', { cause });
+    }
   }
 
   /** Tries until it is answered, for good or bad; `again` hears of the tries. */

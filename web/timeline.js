@@ -2,10 +2,11 @@
 
 import { Charts } from './chart.js';
 import { Entries, Filter, KEPT_MAX, KINDS, line, preview } from './entries.js';
+import { h } from './dom.js';
 import { Frame, WIRES } from './frame.js';
 import { earlier } from './history.js';
 import { Latency, inMs } from './latency.js';
-import { Rows, element } from './rows.js';
+import { Rows } from './rows.js';
 
 /** Rows that hold a searched phrase are made anew at most so often, in milliseconds: it looks through everything. */
 const SEARCH_MS = 250;
@@ -28,37 +29,39 @@ function said(notice) {
 
 class Timeline {
   #entries = new Entries(); #filter = new Filter(); #latency = new Latency(); #charts; #rows; #frame;
-  #lit = new Set(); #stale = false; #due; #loading; #told = ''; #searched = 0; #eventCount = 0; #bytes = 0;
+  #lit = new Set(); #stale = false; #due; #loading; #told = ''; #searched = 0; #eventCount = 0; #bytes = 0; #begins = false;
 
   constructor(root, app) {
     this.app = app;
     this.root = root;
     this.#charts = new Charts(this.#latency);
-    const head = element('div', { class: 'row head', role: 'row', 'aria-rowindex': 1 },
-      ...['Seq', 'Type', 'Event', 'Size', 'Latency'].map(name => element('span', { role: 'columnheader' }, name)));
+    const head = h('div', { class: 'entry entry-head', role: 'row', 'aria-rowindex': 1 },
+      ...['Seq', 'Type', 'Event', 'Size', 'Latency'].map(name => h('span', { role: 'columnheader' }, name)));
     this.#rows = new Rows({
       label: 'Events', head, make: () => this.#make(), fill: (node, row) => this.#fill(node, row),
       open: index => this.#open(index), chosen: row => this.#light(row), top: () => this.#earlier(),
     });
     this.#rows.grid.id = 'timeline-rows';
     this.#rows.followed = follows => { this.end.hidden = follows; };
-    this.#frame = new Frame({ step: by => this.#step(by), facts: row => this.#facts(row) });
+    this.#frame = new Frame({ step: by => this.#step(by), facts: row => this.#facts(row), inUse: () => app.session?.connection.transport });
     // Focus comes back to the list.
     this.#frame.dialog.addEventListener('close', () => this.#rows.grid.focus());
     this.#tools();
-    root.append(this.#charts.node, this.tools, this.bar, this.#rows.grid, this.end, this.#frame.dialog);
+    root.append(h('h2', { class: 'hidden-title' }, 'Timeline'), this.#charts.node, this.tools, this.bar, this.#rows.grid, this.end, this.#frame.dialog);
     app.on('session', () => this.#session());
     app.on('event', record => this.#event(record));
     app.on('notice', notice => this.#notice(notice));
     app.on('connection', connection => this.#connection(connection));
     app.on('command', told => this.#command(told));
     this.#session();
+    // What is not looked at is not loaded.
+    new IntersectionObserver(([{ isIntersecting }]) => { this.seen = isIntersecting; this.#begin(); }).observe(this.#rows.grid);
   }
 
   #tools() {
-    this.search = element('input', { type: 'search', placeholder: 'Filter', 'aria-label': 'Filter events by text', spellcheck: 'false', autocomplete: 'off' });
+    this.search = h('input', { type: 'search', placeholder: 'Filter', 'aria-label': 'Filter events by text', spellcheck: 'false', autocomplete: 'off' });
     this.search.addEventListener('input', () => { this.#filter.needle = this.search.value.trim().toLowerCase(); this.#remake(); });
-    const chips = Object.entries(KINDS).map(([kind, name]) => element('button', {
+    const chips = Object.entries(KINDS).map(([kind, name]) => h('button', {
       type: 'button', class: 'chip', 'aria-pressed': 'false', 'data-kind': kind,
       onclick: ({ currentTarget }) => {
         const on = !this.#filter.kinds.delete(kind);
@@ -67,20 +70,20 @@ class Timeline {
         this.#remake();
       },
     }, name));
-    const fold = element('button', {
+    const fold = h('button', {
       type: 'button', class: 'chip fold', 'aria-pressed': 'true', title: 'Deltas of one block as one row',
       onclick: () => {
         this.#filter.folds = !this.#filter.folds;
         fold.setAttribute('aria-pressed', this.#filter.folds);
         this.#remake();
       },
-    }, 'Fold deltas');
-    this.tools = element('div', { class: 'timeline-tools' }, this.search,
-      element('div', { class: 'chips', role: 'group', 'aria-label': 'Kinds of events' }, ...chips), fold);
-    this.more = element('button', { type: 'button', class: 'earlier', hidden: true, onclick: () => this.#earlier() }, 'Load earlier');
-    this.status = element('span', { class: 'timeline-status' });
-    this.bar = element('div', { class: 'timeline-bar' }, this.status, this.more);
-    this.end = element('button', { type: 'button', class: 'to-end', hidden: true, onclick: () => { this.#rows.toEnd(); this.#rows.grid.focus(); } }, 'Follow the end ↓');
+    }, 'Fold');
+    this.tools = h('div', { class: 'timeline-tools' }, this.search,
+      h('div', { class: 'chips', role: 'group', 'aria-label': 'Kinds of events' }, ...chips), fold);
+    this.more = h('button', { type: 'button', class: 'earlier', hidden: true, onclick: () => this.#earlier() }, 'Load earlier');
+    this.status = h('span', { class: 'timeline-status' });
+    this.bar = h('div', { class: 'timeline-bar' }, this.status, this.more);
+    this.end = h('button', { type: 'button', class: 'to-end', hidden: true, onclick: () => { this.#rows.toEnd(); this.#rows.grid.focus(); } }, 'Follow the end ↓');
   }
 
   // What comes.
@@ -96,6 +99,17 @@ class Timeline {
     this.#lit.clear();
     this.#remake();
     this.#rows.toEnd();
+    this.#begins = true;
+    // One that was open before this panel was here.
+    if (this.app.session) this.#connection(this.app.session.connection);
+    this.#begin();
+  }
+
+  /** Loads the page before what comes live, once it is looked at. */
+  #begin() {
+    if (!this.seen || !this.#begins || this.#entries.beforeSeq === 0) return;
+    this.#begins = false;
+    this.#earlier();
   }
 
   #event(record) {
@@ -109,7 +123,8 @@ class Timeline {
       const { raw, bytes, transport, id, event } = record;
       this.#entries.mark('snapshot', `the session as of #${record.seq}; what made it is in the log`, { raw, bytes, transport, id, event });
       this.#remake();
-      return this.#earlier();
+      this.#begins = true;
+      return this.#begin();
     }
     const entry = this.#entries.event(record);
     if (entry.live) {
@@ -216,11 +231,11 @@ class Timeline {
   // What is seen.
 
   #make() {
-    const cell = name => element('span', { role: 'gridcell', class: name });
-    const node = element('div', { class: 'row', role: 'row' }, cell('seq'), cell('type'), cell('text'), cell('size'), cell('took'));
+    const cell = name => h('span', { role: 'gridcell', class: name });
+    const node = h('div', { class: 'entry', role: 'row' }, cell('e-seq'), cell('e-type'), cell('e-text'), cell('e-size'), cell('e-took'));
     [node.seq, node.type, node.text, node.size, node.took] = node.children;
-    node.chip = element('span', { class: 'cause', hidden: true });
-    node.preview = element('span', { class: 'preview' });
+    node.chip = h('span', { class: 'e-cause', hidden: true });
+    node.preview = h('span', { class: 'e-preview' });
     node.text.append(node.chip, node.preview);
     return node;
   }
@@ -228,8 +243,8 @@ class Timeline {
   #fill(node, row) {
     const set = (on, text) => { if (on.textContent !== text) on.textContent = text; };
     const first = firstOf(row);
-    const tone = row.as === 'mark' ? `mark mark-${row.type}` : row.as === 'command' ? 'own' : `kind-${row.kinds[0]}`;
-    node.className = `row ${tone}${row.edge ? ' edge-' + row.edge : ''}${/failed|rejected/.test(row.type) || row.error ? ' is-bad' : ''}`
+    const tone = row.as === 'mark' ? `is-mark mark-${row.type}` : row.as === 'command' ? 'is-own' : `kind-${row.kinds[0]}`;
+    node.className = `entry ${tone}${row.edge ? ' edge-' + row.edge : ''}${/failed|rejected/.test(row.type) || row.error ? ' is-bad' : ''}`
       + `${this.#lit.size && row.ties.some(tie => this.#lit.has(tie)) ? ' lit' : ''}${node.index === this.#rows.active ? ' active' : ''}`;
     const [seq, text, took] = this.#cells(row, first);
     set(node.seq, seq);
@@ -286,7 +301,7 @@ class Timeline {
     if (first.event?.at) facts.push(['at', first.event.at]);
     if (first.live) facts.push(['received', new Date(first.receivedAt).toISOString()]);
     if (first.live && first.took !== undefined) facts.push(['latency', inMs(this.#latency.of(first.took)) + (this.#latency.remark && ` (${this.#latency.remark})`)]);
-    if (first.as === 'event') facts.push(['came by', first.took === undefined && !first.live ? 'replay' : `${WIRES[first.transport]}, connection ${first.connection}${first.live ? '' : ', replayed'}`]);
+    if (first.as === 'event') facts.push(['came by', first.transport === undefined ? 'a page of the log' : `${WIRES[first.transport]}, connection ${first.connection}${first.live ? '' : ', replayed'}`]);
     if (row.as === 'command') facts.push(['round trip', inMs(row.ms) || '…']);
     const cause = this.#entries.causeOf(row);
     if (cause) facts.push(['caused by', `this page's ${cause.type} (${cause.command.command_id}), answered after ${inMs(cause.ms) || '…'}`]);

@@ -1,5 +1,7 @@
 // Runs every suite, or the tests whose name contains the argument: node main.mjs [ONLY]
 import { run } from './common.mjs';
+import commands from './commands.mjs';
 import cuts from './cuts.mjs';
+import network from './network.mjs';
 
-await run({ cuts }, process.argv[2]);
+await run({ cuts, network, commands }, process.argv[2]);
