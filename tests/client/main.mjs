@@ -2,6 +2,7 @@
 import { run } from './common.mjs';
 import commands from './commands.mjs';
 import cuts from './cuts.mjs';
+import fold from './fold.mjs';
 import network from './network.mjs';
 
-await run({ cuts, network, commands }, process.argv[2]);
+await run({ cuts, network, commands, fold }, process.argv[2]);
