@@ -139,10 +139,11 @@ export function mount(root, app) {
     if (event.key === 'Escape' && running && !document.querySelector('dialog[open]') && !$('stop').hidden) $('stop').click();
   });
   $('stop').onclick = () => give(session => session.cancel());
+  $('skip').onclick = () => $('input').focus();
   for (const button of $('starters').children) {
     button.onclick = () => {
       $('model').value = button.dataset.model;
-      submit(button.textContent, button.dataset.model);
+      submit(button.dataset.say, button.dataset.model);
     };
   }
   models(app);
