@@ -80,18 +80,25 @@ function emit(type, value) {
 }
 
 const heard = [];
+/** Calls off the drawing that is due. */
 let due;
 
 /** Draws at most once a frame; a page that nobody sees draws four times a second. */
 function draws() {
   if (due) return;
   const draw = () => { due = undefined; emit('state', app.state); };
-  due = document.hidden ? [clearTimeout, setTimeout(draw, 250)] : [cancelAnimationFrame, requestAnimationFrame(draw)];
+  if (document.hidden) {
+    const timer = setTimeout(draw, 250);
+    due = () => clearTimeout(timer);
+  } else {
+    const frame = requestAnimationFrame(draw);
+    due = () => cancelAnimationFrame(frame);
+  }
 }
 
 document.addEventListener('visibilitychange', () => {
   if (!due) return;
-  due[0](due[1]);
+  due();
   due = undefined;
   draws();
 });
@@ -109,15 +116,18 @@ function follow(session) {
   );
 }
 
-/** The URL is the session: a reload, a bookmark and the browser's Back come to it. */
-async function arrive() {
+/** Whose page it is, by its URL: the session's name. */
+function reads() {
   const { id, token, verbs } = parse(location.hash);
   // A token is not left where it is seen, kept in a history, or copied with the address.
   if (token) history.replaceState(null, '', `#/${encodeURIComponent(id)}`);
   readsKey(app, id, token, verbs);
   document.body.classList.toggle('guest', app.verbs !== null);
-  app.open(id || null);
+  return id || null;
 }
+
+/** The URL is the session: a reload, a bookmark and the browser's Back come to it. */
+const arrive = () => app.open(reads());
 
 for (const tab of document.querySelectorAll('[data-go]')) tab.onclick = () => app.go(tab.dataset.go);
 $('side-tabs').onkeydown = event => {
@@ -127,6 +137,8 @@ $('side-tabs').onkeydown = event => {
   other.click();
 };
 
+// Before anybody asks the server for something.
+reads();
 link.mount(app);
 chat.mount($('chat'), app);
 sessions.mount($('sessions'), app);

@@ -1,5 +1,5 @@
 // One call of a tool: its arguments, its approval, its end. What a client has to answer is answered here.
-import { h, pretty, span } from './dom.js';
+import { $, h, pretty, span } from './dom.js';
 
 const STATES = {
   streaming: 'writing arguments', ready: 'ready', awaiting_approval: 'waits for your approval', running: 'running',
@@ -14,7 +14,10 @@ export function drawsCall({ call_id, name }, app) {
   function ask(key, make) {
     if (shown === key) return;
     shown = key;
+    // Who has answered by keyboard goes on where things are said.
+    const held = asks.contains(document.activeElement);
     asks.replaceChildren(...make ? [make()] : []);
+    if (held) $('input').focus();
   }
 
   return {

@@ -56,9 +56,9 @@ export function mount(root, app) {
       h('button.round.delete', { type: 'button', title: 'Delete', onclick: () => asks(node.session) }, '×'));
     node.update = session => {
       node.session = session;
-      const age = span((Date.now() - Date.parse(session.updated_at)) / 1000);
+      const age = span((Date.now() - Date.parse(session.updated_at)) / 1000).replace(/ min .*/, ' min');
       const state = id === app.session?.id && app.state.state || session.state;
-      const text = `${state} · ${session.model} · ${age}`;
+      const text = `${state} · ${age} · ${session.model}`;
       if (name.textContent !== title(session)) name.textContent = title(session);
       if (about.textContent !== text) about.textContent = text;
       dot.className = `dot ${state}`;
@@ -75,6 +75,7 @@ export function mount(root, app) {
       try {
         await app.steerage.session(id).delete();
         if (app.session?.id === id) app.open(null);
+        $('search').focus();
       } catch (error) {
         app.complain(error);
       }

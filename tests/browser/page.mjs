@@ -1,294 +1,362 @@
-// Drives the page in a real browser against a real server: node page.mjs URL CHROMIUM FOLDER-FOR-SCREENSHOTS BINARY [ONLY]
+// The chat and the sessions of the page, as a person uses them, against a real server:
+// node page.mjs URL CHROMIUM FOLDER-FOR-SCREENSHOTS BINARY [ONLY]
 import assert from 'node:assert/strict';
-import { mkdirSync, rmSync } from 'node:fs';
-import { once } from 'node:events';
-import { PATIENCE, launch, log as read, of, run, serve, textOf } from './common.mjs';
+import { launch, log as read, of, run, textOf } from './common.mjs';
+import { DESKTOP, PHONE, Person } from './person.mjs';
 
-const [url, executablePath, shots, binary, only] = process.argv.slice(2);
-mkdirSync(shots, { recursive: true });
+const [url, executablePath, shots, , only] = process.argv.slice(2);
 const browser = await launch(executablePath);
-const log = (session, base = url) => read(base, session);
+const log = session => read(url, session);
+const open = options => Person.at(browser, url, { shots, ...options });
 
-/** A page and the things that a person does on it. */
-class Tab {
-  static async open({ hash = '', base = url, ...options } = {}) {
-    const tab = new Tab();
-    tab.base = base;
-    tab.context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
-    tab.context.setDefaultTimeout(PATIENCE);
-    tab.page = await tab.context.newPage();
-    tab.errors = [];
-    tab.requests = [];
-    tab.page.on('pageerror', error => tab.errors.push(String(error)));
-    tab.page.on('console', message => message.type() === 'error' && tab.errors.push(message.text()));
-    tab.page.on('request', request => tab.requests.push(request.url()));
-    await tab.page.goto(base + '/' + hash);
-    await tab.page.waitForFunction(() => document.querySelectorAll('#model option').length > 1);
-    return tab;
-  }
-  $(selector, options) { return this.page.locator(selector, options); }
-  model(name) { return this.$('#model').selectOption(name); }
-  async say(text) { await this.$('#input').fill(text); await this.$('#input').press('Enter'); }
-  session() { return new URL(this.page.url()).hash.slice(1); }
-  text() { return this.page.evaluate(() => [...document.querySelectorAll('#log .text')].map(n => n.textContent).join('')); }
-  length(least) {
-    return this.page.waitForFunction(least => {
-      const texts = [...document.querySelectorAll('#log .text')];
-      return texts.reduce((sum, node) => sum + node.textContent.length, 0) >= least;
-    }, least);
-  }
-  /** Until the run that has begun has ended. */
-  async ended() {
-    await this.page.waitForFunction(() => document.querySelectorAll('#log .user, #log .text').length > 0);
-    await this.page.waitForFunction(() => document.querySelector('#stop').disabled);
-  }
-  async story() {
-    await this.model('demo/story');
-    await this.say('Tell me a story');
-    await this.length(80);
-  }
-  shown() { return this.page.evaluate(() => document.querySelector('#log').innerText); }
-  shot(name) { return this.page.screenshot({ path: `${shots}/${name}.png` }); }
-  /** What every test ends with: the page's console is clean. */
-  async close() { await this.context.close(); assert.deepEqual(this.errors, []); }
+async function ask(method, path, body) {
+  const answer = await fetch(url + path, { method, headers: { 'content-type': 'application/json' }, body: body && JSON.stringify(body) });
+  assert.ok(answer.ok, `${method} ${path}: ${answer.status}`);
+  return answer.status === 204 ? null : answer.json();
 }
+const create = body => ask('POST', '/v1/sessions', body).then(({ session_id }) => session_id);
+const control = (session, body) => ask('POST', `/v1/sessions/${session}/control`, body);
 
 const tests = {
-  async 'typed words are sent, the answer streams and is the log'() {
-    const tab = await Tab.open();
-    await tab.story();
-    assert.equal(await tab.$('#send').textContent(), 'Steer');
-    const early = (await tab.text()).length;
-    await tab.length(early + 80);
-    await tab.ended();
-    const events = await log(tab.session());
-    assert.equal(await tab.text(), textOf(events));
-    assert.equal(await tab.$('#cursor').textContent(), events.at(-1).id);
-    await tab.close();
+  async 'typed words are sent, the answer streams, is the log and outlives a reload'() {
+    const person = await open();
+    await person.story();
+    assert.equal(await person.$('#send').textContent(), 'Steer');
+    const early = (await person.text()).length;
+    await person.length(early + 80);
+    await person.page.reload();
+    await person.length(early);
+    assert.ok(person.requests.some(request => request.endsWith('/events?from=snapshot')));
+    assert.ok(await person.$('#stop').isVisible(), 'it is known to be running');
+    await person.ended();
+    const events = await log(person.id());
+    assert.equal(await person.text(), textOf(events));
+    assert.equal(await person.$('#cursor').textContent(), events.at(-1).id);
+    await person.close();
   },
-  async 'the plug is pulled in mid-answer and the text goes on once'() {
-    const tab = await Tab.open();
-    await tab.story();
-    await tab.$('#plug').click();
-    const [at, before] = [await tab.$('#cursor').textContent(), await tab.text()];
-    await tab.page.waitForTimeout(1_000);
-    assert.equal(await tab.text(), before, 'nothing comes through a pulled plug');
-    await tab.$('#plug').click();
-    await tab.page.waitForFunction(() => document.querySelector('#link').className === 'live');
-    assert.match(await tab.$('#status').textContent(), new RegExp(`resumed from ${at.replace('.', '\\.')}$`));
-    assert.ok(tab.requests.some(request => request.endsWith(`/events?after=${at}`)));
-    await tab.ended();
-    const text = await tab.text();
-    assert.ok(text.startsWith(before) && text.length > before.length);
-    assert.equal(text, textOf(await log(tab.session())));
-    await tab.close();
+  async 'models are grouped by who has them; a session keeps its own'() {
+    const person = await open();
+    const groups = await person.page.evaluate(() => [...document.querySelectorAll('#model optgroup')].map(group =>
+      [group.label, [...group.children].map(option => option.value)]));
+    const { data } = await ask('GET', '/v1/models');
+    assert.deepEqual(groups.flatMap(([, ids]) => ids), data.map(({ id }) => id));
+    assert.deepEqual(groups.map(([label]) => label), [...new Set(data.map(({ owned_by }) => owned_by))]);
+    await person.model('demo/echo');
+    await person.say('hello');
+    await person.ended();
+    assert.equal((await ask('GET', `/v1/sessions/${person.id()}`)).model, 'demo/echo');
+    assert.ok(await person.$('#model').isDisabled());
+    await person.close();
   },
-  async 'the server is killed in mid-answer, another one starts, and the text goes on once'() {
-    const folder = `${shots}/store`;
-    rmSync(folder, { recursive: true, force: true });
-    let [base, server] = await serve(binary, '127.0.0.1:0', `disk:${folder}`);
-    const tab = await Tab.open({ base });
-    await tab.story();
-    server.kill('SIGKILL');
-    await once(server, 'exit');
-    const before = await tab.text();
-    await tab.page.waitForFunction(() => document.querySelector('#link').className === 'lost');
-    [, server] = await serve(binary, base.slice('http://'.length), `disk:${folder}`);
-    await tab.length(before.length + 40);
-    await tab.shot('recovered');
-    await tab.ended();
-    const events = await log(tab.session(), base);
-    assert.equal(await tab.text(), textOf(events));
-    assert.ok((await tab.text()).startsWith(before));
-    assert.deepEqual(['run.recovered', 'text.started', 'run.completed'].map(type => of(events, type).length), [1, 1, 1]);
-    // A browser writes a refused connection to the console; nothing else may be there.
-    tab.errors = tab.errors.filter(error => !/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING/.test(error));
-    await tab.close();
-    server.kill();
-    await once(server, 'exit');
+  async 'the starters show a story, a question, thoughts and a failure'() {
+    const person = await open();
+    const starter = name => person.$('#starters button', { hasText: name });
+    await starter('Tell me a story').click();
+    await person.length(60);
+    assert.ok(await person.$('#empty').isHidden());
+    await person.$('#fresh').click();
+    await starter('weather').click();
+    await person.$('.approve').waitFor();
+    await person.$('#fresh').click();
+    await starter('salty').click();
+    await person.$('details.reasoning').waitFor();
+    await person.$('#fresh').click();
+    await starter('fail').click();
+    await person.$('.ending', { hasText: 'upstream_error' }).waitFor();
+    await person.close();
   },
-  async 'Stop stops: no token after run.cancelled'() {
-    const tab = await Tab.open();
-    await tab.story();
-    await tab.$('#stop').click();
-    await tab.$('.note', { hasText: 'stopped' }).waitFor();
-    const events = await log(tab.session());
-    const end = events.findIndex(event => event.type === 'run.cancelled');
-    assert.ok(end > 0 && of(events, 'run.completed').length === 0);
-    assert.equal(textOf(events.slice(end)), '');
-    await tab.page.waitForTimeout(500);
-    assert.equal((await log(tab.session())).length, events.length);
-    assert.equal(await tab.text(), textOf(events));
-    assert.equal(await tab.$('.open').count(), 0, 'no cursor blinks in a text that has ended');
-    await tab.close();
+  async 'a token costs one append: nothing that stands is drawn again'() {
+    const person = await open();
+    await person.story();
+    const changes = await person.page.evaluate(() => new Promise(resolve => {
+      const seen = { text: 0, nodes: 0, moved: 0 };
+      const top = document.querySelector('#form').getBoundingClientRect().top;
+      new MutationObserver(records => {
+        for (const { type } of records) seen[type === 'characterData' ? 'text' : 'nodes'] += 1;
+        seen.moved = Math.max(seen.moved, Math.abs(document.querySelector('#form').getBoundingClientRect().top - top));
+      }).observe(document.querySelector('#log'), { subtree: true, childList: true, characterData: true });
+      setTimeout(() => resolve(seen), 1_500);
+    }));
+    assert.ok(changes.text > 10, JSON.stringify(changes));
+    assert.deepEqual([changes.nodes, changes.moved], [0, 0], 'no element comes or goes, and the box stays where it is');
+    await person.$('#stop').click();
+    await person.ended();
+    await person.close();
   },
-  async 'a steer turns the running answer'() {
-    const tab = await Tab.open();
-    await tab.story();
-    await tab.say('with a lighthouse');
-    await tab.$('.user', { hasText: 'with a lighthouse' }).waitFor();
-    await tab.ended();
-    const events = await log(tab.session());
+  async 'Stop stops, by its button and by Escape: no token after run.cancelled'() {
+    for (const by of ['#stop', 'Escape']) {
+      const person = await open();
+      await person.story();
+      if (by === 'Escape') await person.press('Escape'); else await person.$(by).click();
+      await person.$('.note', { hasText: 'stopped here' }).waitFor();
+      const events = await log(person.id());
+      const end = events.findIndex(event => event.type === 'run.cancelled');
+      assert.ok(end > 0 && of(events, 'run.completed').length === 0);
+      assert.equal(textOf(events.slice(end)), '');
+      await person.page.waitForTimeout(300);
+      assert.equal(await person.text(), textOf(await log(person.id())));
+      assert.equal(await person.$('.text.open').count(), 0, 'no cursor blinks in a text that has ended');
+      await person.$('.ending button', { hasText: 'Try again' }).click();
+      await person.length(textOf(events).length + 40);
+      await person.$('#stop').click();
+      await person.ended();
+      assert.equal(of(await log(person.id()), 'run.started').at(-1).trigger, 'regenerate');
+      await person.close();
+    }
+  },
+  async 'a steer turns the running answer, or waits for the next one'() {
+    const person = await open();
+    await person.story();
+    await person.say('with a lighthouse');
+    await person.$('article.user', { hasText: 'with a lighthouse' }).waitFor();
+    await person.$('.note', { hasText: 'steered here' }).waitFor();
+    await person.$('#when').selectOption('next_run');
+    await person.say('and then a dog');
+    await person.$('.waits', { hasText: 'and then a dog' }).waitFor();
+    await person.$('.waits button').click();
+    await person.$('.waits').waitFor({ state: 'detached' });
+    await person.ended();
+    const events = await log(person.id());
     assert.equal(of(events, 'run.started').length, 1);
+    assert.equal(of(events, 'command.withdrawn')[0].content, 'and then a dog');
     assert.match(textOf(events), /lighthouse/);
-    assert.equal(await tab.text(), textOf(events));
-    const live = await tab.shown();
-    await tab.page.reload();
-    await tab.length(textOf(events).length);
-    assert.equal(await tab.shown(), live, 'a reload shows the same');
-    await tab.close();
+    assert.equal(await person.text(), textOf(events));
+    const live = await person.shown();
+    await person.page.reload();
+    await person.length(textOf(events).length);
+    assert.equal(await person.shown(), live, 'a reload shows the same');
+    await person.close();
   },
   async 'an approval is edited, corrected and given'() {
-    const tab = await Tab.open();
-    await tab.model('demo/tools');
-    await tab.say('What is the weather in Oslo?');
-    const edit = tab.$('.card textarea');
+    const person = await open();
+    await person.model('demo/tools');
+    await person.say('What is the weather in Oslo?');
+    const edit = person.$('.card textarea');
     await edit.waitFor();
+    await person.$('.card .dim', { hasText: /\d+ (min|s).* left/ }).waitFor();
     assert.deepEqual(JSON.parse(await edit.inputValue()), { city: 'Oslo' });
     await edit.fill('{"city"');
-    await tab.$('.approve').click();
-    await tab.$('.card .bad', { hasText: 'not JSON' }).waitFor();
+    await person.$('.approve').click();
+    await person.$('.card .bad', { hasText: 'not JSON' }).waitFor();
     await edit.fill('{"city": 5}');
-    tab.errors.length = 0;
-    await tab.$('.approve').click();
-    await tab.$('.card .bad', { hasText: 'schema' }).waitFor();
+    await person.$('.approve').click();
+    await person.$('.card .bad', { hasText: 'schema' }).waitFor();
+    await person.shot('refused');
     // The refusal is a 422, which a browser also writes to its console.
-    tab.errors = tab.errors.filter(error => !error.includes('422'));
+    person.forgive(/422/);
     await edit.fill('{"city": "Bergen"}');
-    await tab.$('.approve').click();
-    await tab.$('.text', { hasText: 'In Bergen it is' }).waitFor();
-    await tab.ended();
-    const events = await log(tab.session());
-    assert.deepEqual(of(events, 'approval.resolved')[0].edited_arguments, { city: 'Bergen' });
-    const live = await tab.shown();
-    await tab.page.reload();
-    await tab.$('.text', { hasText: 'In Bergen it is' }).waitFor();
-    assert.equal(await tab.shown(), live, 'a reload shows the same');
-    await tab.close();
+    await edit.press('Control+Enter');
+    await person.$('article.assistant > .text', { hasText: 'In Bergen it is' }).waitFor();
+    await person.ended();
+    assert.ok(await person.page.evaluate(() => document.activeElement.id === 'input'), 'the focus goes on to the message');
+    assert.deepEqual(of(await log(person.id()), 'approval.resolved')[0].edited_arguments, { city: 'Bergen' });
+    const live = await person.shown();
+    await person.page.reload();
+    await person.$('article.assistant > .text', { hasText: 'In Bergen it is' }).waitFor();
+    assert.equal(await person.shown(), live, 'a reload shows the same');
+    await person.close();
   },
-  async 'an approval is denied; a steer waits beside it and is taken back'() {
-    const tab = await Tab.open();
-    await tab.model('demo/tools');
-    await tab.say('What is the weather in Oslo?');
-    await tab.$('.deny').waitFor();
-    await tab.say('and in Rome?');
-    await tab.$('.note', { hasText: 'waits: and in Rome?' }).waitFor();
-    await tab.page.reload();
-    await tab.$('.deny').waitFor();
-    await tab.$('.note button').click();
-    await tab.$('.note', { hasText: 'taken back' }).waitFor();
-    await tab.$('.deny').click();
-    await tab.$('.text', { hasText: 'I was refused' }).waitFor();
-    const events = await log(tab.session());
-    assert.equal(of(events, 'approval.resolved')[0].outcome, 'denied');
+  async 'an approval for the session is not asked for again'() {
+    const person = await open();
+    await person.model('demo/tools');
+    await person.say('What is the weather in Oslo?');
+    await person.$('.always').click();
+    await person.$('article.assistant > .text', { hasText: 'In Oslo it is' }).waitFor();
+    await person.ended();
+    await person.say('What is the weather in Rome?');
+    await person.$('article.assistant > .text', { hasText: 'In Rome it is' }).waitFor();
+    assert.deepEqual(of(await log(person.id()), 'approval.resolved').map(event => event.scope), ['session', 'session']);
+    await person.close();
+  },
+  async 'an approval is denied with a reason; a steer waits beside it and is taken back'() {
+    const person = await open();
+    await person.model('demo/tools');
+    await person.say('What is the weather in Oslo?');
+    await person.$('.deny').waitFor();
+    await person.say('and in Rome?');
+    await person.$('.waits', { hasText: 'and in Rome?' }).waitFor();
+    await person.page.reload();
+    await person.$('.deny').waitFor();
+    await person.$('.waits button').click();
+    await person.$('.waits').waitFor({ state: 'detached' });
+    await person.$('.asks input').fill('too far north');
+    await person.$('.deny').click();
+    await person.$('article.assistant > .text', { hasText: 'I was refused' }).waitFor();
+    const events = await log(person.id());
+    const { outcome, message } = of(events, 'approval.resolved')[0];
+    assert.deepEqual([outcome, message], ['denied', 'too far north']);
     assert.equal(of(events, 'tool.started').length, 0);
-    await tab.close();
+    await person.$('.card.failed', { hasText: 'denied by user' }).waitFor();
+    await person.close();
   },
-  async 'a reload in mid-answer goes on from the snapshot'() {
-    const tab = await Tab.open();
-    await tab.story();
-    const before = await tab.text();
-    await tab.page.reload();
-    await tab.length(before.length);
-    assert.ok(tab.requests.at(-1).endsWith('/events?from=snapshot'));
-    assert.equal(await tab.$('#stop').isDisabled(), false, 'it is known to be running');
-    await tab.ended();
-    const text = await tab.text();
-    assert.ok(text.startsWith(before) && text.length > before.length);
-    assert.equal(text, textOf(await log(tab.session())));
-    await tab.close();
+  async 'an approval that nobody gives runs out of time, and looks so'() {
+    const tools = [{ name: 'get_weather', executor: 'builtin', approval: 'always', approval_timeout_s: 4 }];
+    const session = await create({ model: 'demo/assistant', tools, input: 'What is the weather in Oslo?' });
+    const person = await open({ hash: `#/${session}` });
+    await person.$('.card .dim', { hasText: /^[1-4] s left$/ }).waitFor();
+    await person.$('.card.failed', { hasText: 'approval timed out' }).waitFor();
+    assert.equal(await person.$('.approve').count(), 0);
+    await person.close();
   },
-  async 'a second tab joins in mid-answer and steers for both'() {
-    const tab = await Tab.open();
-    await tab.story();
-    const other = await Tab.open({ hash: '#' + tab.session() });
-    await other.length(80);
-    await other.say('with a lighthouse');
-    for (const each of [tab, other]) await each.$('.user', { hasText: 'with a lighthouse' }).waitFor();
-    await tab.$('#stop').click();
-    for (const each of [tab, other]) await each.$('.note', { hasText: 'stopped' }).waitFor();
-    const text = textOf(await log(tab.session()));
-    assert.equal(await tab.text(), text);
-    assert.equal(await other.text(), text);
-    await other.close();
-    await tab.close();
+  async 'the page answers for a tool of the client, with an output and with an error'() {
+    const tools = [{ name: 'get_weather', executor: 'client', parameters: { type: 'object', properties: { city: { type: 'string' } } } }];
+    for (const fails of [false, true]) {
+      const session = await create({ model: 'demo/assistant', tools, input: 'What is the weather in Oslo?' });
+      const person = await open({ hash: `#/${session}` });
+      const edit = person.$('.asks textarea');
+      await edit.fill('{"temperature_c": 31');
+      await person.$('.asks .main').click();
+      await person.$('.asks .bad', { hasText: 'not JSON' }).waitFor();
+      await edit.fill(fails ? 'no window here' : '{"city": "Oslo", "conditions": "hail", "temperature_c": 31}');
+      await person.$(fails ? '.asks button:not(.main)' : '.asks .main').click();
+      await person.$(fails ? '.card.failed' : '.card.completed').waitFor();
+      await person.ended();
+      const events = await log(session);
+      if (fails) assert.equal(of(events, 'tool.failed')[0].message, 'no window here');
+      else assert.equal(of(events, 'tool.completed')[0].output.conditions, 'hail');
+      await person.close();
+    }
   },
-  async 'a cursor of another history is reset with a snapshot'() {
-    const tab = await Tab.open();
-    await tab.model('demo/echo');
-    await tab.say('one two three');
-    await tab.$('.text', { hasText: 'one two three' }).waitFor();
-    await tab.ended();
-    await tab.$('#plug').click();
-    await tab.page.evaluate("cursor = 'aaaaaa.5'");
-    await tab.$('#plug').click();
-    await tab.page.waitForFunction(() => /snapshot/.test(document.querySelector('#status').textContent));
-    assert.equal(await tab.text(), 'one two three');
-    assert.equal(await tab.$('#cursor').textContent(), (await log(tab.session())).at(-1).id);
-    await tab.close();
+  async 'reasoning is folded away, with its length'() {
+    const person = await open();
+    await person.model('demo/reasoning');
+    await person.say('Why is the sea salty?');
+    await person.ended();
+    const thought = of(await log(person.id()), 'reasoning.delta').map(event => event.text).join('');
+    const words = thought.split(/\s+/).length;
+    const summary = person.$('details.reasoning summary');
+    assert.equal(await summary.innerText(), `Thought ${words} words`);
+    assert.ok(await person.$('details.reasoning .text').isHidden());
+    await summary.click();
+    assert.equal(await person.$('details.reasoning .text').textContent(), thought);
+    await person.close();
+  },
+  async 'a run that failed or was taken back looks so, live and after a reload'() {
+    const person = await open();
+    await person.model('demo/chaos');
+    await person.say('error');
+    await person.$('.ending .bad', { hasText: 'upstream_error' }).waitFor();
+    await person.$('.note', { hasText: 'broke off here' }).waitFor();
+    const live = await person.shown();
+    await person.page.reload();
+    await person.$('.ending .bad', { hasText: 'upstream_error' }).waitFor();
+    assert.equal(await person.shown(), live);
+    await person.$('.ending button').click();
+    await person.page.waitForFunction(() => document.querySelectorAll('article.assistant').length === 2);
+    await person.ended();
+    await person.$('#fresh').click();
+    await person.story();
+    await control(person.id(), { type: 'cancel', mode: 'rollback' });
+    await person.$('article.rolled-back .note', { hasText: 'taken back' }).first().waitFor();
+    await person.shot('rolled-back');
+    await person.close();
   },
   async 'foreign text stays text'() {
-    const tab = await Tab.open();
+    const person = await open();
     const evil = '<img src=x onerror="document.title=1"><script>document.title=2</script><b>&amp;</b>';
-    await tab.model('demo/echo');
-    await tab.say(evil);
-    await tab.length(evil.length);
-    assert.equal(await tab.text(), evil);
-    assert.equal(await tab.$('#log img, #log script, #log b').count(), 0);
-    await tab.page.reload();
-    await tab.length(evil.length);
-    assert.equal(await tab.text(), evil);
-    assert.equal(await tab.page.title(), 'Steerage');
-    await tab.close();
+    await person.model('demo/echo');
+    await person.say(evil);
+    await person.length(evil.length);
+    assert.equal(await person.text(), evil);
+    const elements = '#log img, #log script, #log article b, #session-list img, #session-list b';
+    assert.equal(await person.$(elements).count(), 0);
+    await person.$('#session-list .name', { hasText: '<img' }).waitFor();
+    await person.page.reload();
+    await person.length(evil.length);
+    assert.equal(await person.text(), evil);
+    assert.equal(await person.$(elements).count(), 0);
+    assert.equal(await person.page.title(), 'Steerage');
+    await person.close();
   },
-  async 'a failure is said, live and after a reload'() {
-    const tab = await Tab.open();
-    await tab.model('demo/chaos');
-    await tab.say('error');
-    await tab.$('.note.bad', { hasText: 'upstream_error' }).waitFor();
-    const live = await tab.shown();
-    await tab.page.reload();
-    await tab.$('.note.bad', { hasText: 'upstream_error' }).waitFor();
-    assert.equal(await tab.shown(), live);
-    await tab.close();
+  async 'the end is followed, until the reader scrolls up; a button leads back'() {
+    const person = await open({ viewport: { width: 390, height: 420 } });
+    const rest = () => person.page.evaluate(() => {
+      const { scrollHeight, scrollTop, clientHeight } = document.querySelector('#scroll');
+      return Math.round(scrollHeight - scrollTop - clientHeight);
+    });
+    await person.story();
+    await person.length(700);
+    assert.ok(await rest() < 60, 'it follows');
+    await person.page.evaluate(() => { document.querySelector('#scroll').scrollTop = 0; });
+    await person.$('#latest').waitFor();
+    const text = (await person.text()).length;
+    await person.length(text + 100);
+    assert.equal(await person.page.evaluate(() => document.querySelector('#scroll').scrollTop), 0, 'the reader is left in peace');
+    await person.$('#latest').click();
+    await person.length(text + 250);
+    assert.ok(await rest() < 60, 'it follows again');
+    assert.ok(await person.$('#latest').isHidden());
+    await person.close();
+  },
+  async 'sessions are listed by state, searched, opened and deleted'() {
+    const waits = await create({ model: 'demo/tools', input: 'What is the weather in Oslo?', metadata: { title: 'needle Oslo' } });
+    const idle = await create({ model: 'demo/echo', input: 'one two', metadata: { title: 'needle echo', owner: 'Zebra 7' } });
+    for (const viewport of [DESKTOP, PHONE]) {
+      const person = await open({ viewport });
+      const row = text => person.$('#session-list li', { hasText: text });
+      const sessions = () => viewport === PHONE && person.$('#panels [data-go=sessions]').click();
+      await sessions();
+      await person.$('#search').fill('needle');
+      await row('needle Oslo').waitFor();
+      assert.equal(await person.$('#session-list li').count(), 2);
+      assert.match(await row('needle Oslo').textContent(), /waiting · \d+ s · demo\/tools/);
+      await person.$('#state-filter').selectOption('waiting');
+      await row('needle echo').waitFor({ state: 'detached' });
+      assert.ok(await row('needle Oslo').isVisible());
+      await person.$('#state-filter').selectOption('');
+      for (const word of ['zebra', 'demo/echo', idle]) {
+        await person.$('#search').fill(word);
+        await row('needle echo').waitFor();
+      }
+      await row('needle echo').locator('.open').click();
+      await person.$('article.assistant > .text', { hasText: 'one two' }).waitFor();
+      assert.equal(person.id(), idle);
+      await sessions();
+      await person.$('#search').fill('nothing like this');
+      await person.$('#session-note', { hasText: 'Nothing found' }).waitFor();
+      await person.fits();
+      await person.close();
+    }
+    const person = await open({ hash: `#/${waits}` });
+    await person.$('#search').fill('needle Oslo');
+    await person.$('#session-list .delete').click();
+    await person.$('dialog button', { hasText: 'Keep it' }).click();
+    assert.equal((await fetch(`${url}/v1/sessions/${waits}`)).status, 200);
+    await person.$('#session-list .delete').click();
+    await person.$('#delete-sure').click();
+    await person.$('#session-note', { hasText: 'Nothing found' }).waitFor();
+    assert.equal((await fetch(`${url}/v1/sessions/${waits}`)).status, 404);
+    await person.$('#empty').waitFor();
+    // The open stream ends with its session, and may ask once more.
+    person.forgive(/404/);
+    await person.close();
+  },
+  async 'more sessions than a page are loaded when asked for'() {
+    const many = Array.from({ length: 56 }, (_, at) => create({ model: 'demo/echo', metadata: { title: `bulk ${at}` } }));
+    const ids = await Promise.all(many);
+    const person = await open();
+    await person.$('#more').waitFor();
+    assert.equal(await person.$('#session-list li').count(), 50);
+    await person.$('#more').click();
+    await person.page.waitForFunction(() => document.querySelectorAll('#session-list li').length > 55);
+    await Promise.all(ids.map(id => ask('DELETE', `/v1/sessions/${id}`)));
+    await person.close();
   },
   async 'an unknown session is said; New begins another'() {
-    const tab = await Tab.open({ hash: '#nope' });
-    await tab.page.waitForFunction(() => /no such session/.test(document.querySelector('#status').textContent));
-    tab.errors = tab.errors.filter(error => !error.includes('404'));
-    await tab.$('#fresh').click();
-    await tab.model('demo/echo');
-    await tab.say('hello');
-    await tab.$('.text', { hasText: 'hello' }).waitFor();
-    assert.notEqual(tab.session(), 'nope');
-    await tab.close();
-  },
-  async 'screenshots'() {
-    const sizes = { desktop: { width: 1280, height: 800 }, phone: { width: 390, height: 844 } };
-    for (const colorScheme of ['light', 'dark']) {
-      for (const [size, viewport] of Object.entries(sizes)) {
-        const tab = await Tab.open({ colorScheme, viewport, isMobile: size === 'phone', deviceScaleFactor: 2 });
-        const name = `${size}-${colorScheme}`;
-        await tab.shot(`${name}-empty`);
-        await tab.story();
-        await tab.say('Put a lighthouse into it, please');
-        await tab.$('.user', { hasText: 'lighthouse' }).waitFor();
-        await tab.length(520);
-        await tab.shot(`${name}-steered`);
-        const wide = await tab.page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-        assert.ok(wide <= 0, `${name} scrolls sideways by ${wide}`);
-        await tab.$('#fresh').click();
-        await tab.model('demo/assistant');
-        await tab.say('What is the weather in Lisbon?');
-        await tab.$('.approve').waitFor();
-        await tab.shot(`${name}-approval`);
-        await tab.$('.approve').click();
-        await tab.$('.text', { hasText: 'In Lisbon it is' }).waitFor();
-        await tab.$('#plug').click();
-        await tab.shot(`${name}-unplugged`);
-        await tab.close();
-      }
-    }
+    const person = await open({ hash: '#/nope' });
+    await person.status(/no such session/);
+    person.forgive(/404/);
+    await person.$('#fresh').click();
+    await person.model('demo/echo');
+    await person.say('hello');
+    await person.$('article.assistant > .text', { hasText: 'hello' }).waitFor();
+    assert.notEqual(person.id(), 'nope');
+    await person.page.goBack();
+    await person.status(/no session/);
+    await person.page.goForward();
+    await person.$('article.assistant > .text', { hasText: 'hello' }).waitFor();
+    person.forgive(/404/);
+    await person.close();
   },
 };
 

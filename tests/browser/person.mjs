@@ -24,7 +24,7 @@ export class Person {
   async attend(page, hash, ready) {
     this.page = page;
     page.on('pageerror', error => this.errors.push(String(error)));
-    page.on('console', message => message.type() === 'error' && this.errors.push(message.text()));
+    page.on('console', message => message.type() === 'error' && this.errors.push(`${message.text()} ${message.location().url}`));
     page.on('request', request => this.requests.push(request.url()));
     await page.goto(`${this.base}/${hash}`);
     if (ready) await page.waitForFunction(() => document.querySelectorAll('#model option').length > 1);
