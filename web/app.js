@@ -80,26 +80,21 @@ function emit(type, value) {
 }
 
 const heard = [];
-/** Calls off the drawing that is due. */
-let due;
+/** Takes back the drawing that is due. */
+let undo;
 
 /** Draws at most once a frame; a page that nobody sees draws four times a second. */
 function draws() {
-  if (due) return;
-  const draw = () => { due = undefined; emit('state', app.state); };
-  if (document.hidden) {
-    const timer = setTimeout(draw, 250);
-    due = () => clearTimeout(timer);
-  } else {
-    const frame = requestAnimationFrame(draw);
-    due = () => cancelAnimationFrame(frame);
-  }
+  if (undo) return;
+  const draw = () => { undo = undefined; emit('state', app.state); };
+  const due = document.hidden ? setTimeout(draw, 250) : requestAnimationFrame(draw);
+  undo = document.hidden ? () => clearTimeout(due) : () => cancelAnimationFrame(due);
 }
 
 document.addEventListener('visibilitychange', () => {
-  if (!due) return;
-  due();
-  due = undefined;
+  if (!undo) return;
+  undo();
+  undo = undefined;
   draws();
 });
 

@@ -106,7 +106,7 @@ export class Charts {
     this.area.setAttribute('d', `M0,${HEIGHT}L${points.join('L')}L${WIDTH},${HEIGHT}Z`);
     const now = perSecond.slice(-RATE_STEPS).reduce((sum, rate) => sum + rate, 0) / RATE_STEPS;
     const most = Math.max(...perSecond);
-    this.rate.say(now.toFixed(now < 10 ? 1 : 0), `${now.toFixed(1)} now, at most ${most.toFixed(0)} in the last ${SPAN_S} seconds`);
+    this.rate.say(now.toFixed(now > 0 && now < 10 ? 1 : 0), `${now.toFixed(1)} now, at most ${most.toFixed(0)} in the last ${SPAN_S} seconds`);
     this.#drawLatency();
   }
 

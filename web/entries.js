@@ -35,7 +35,9 @@ function ties(of) {
   return found;
 }
 
-const short = value => (typeof value === 'string' ? value : JSON.stringify(value) ?? '').slice(0, PREVIEW_MAX);
+/** A row is one line: line breaks are shown as a sign. */
+export const line = text => text.slice(0, PREVIEW_MAX).replace(/\s*\n\s*/g, ' ↵ ');
+const short = value => line(typeof value === 'string' ? value : JSON.stringify(value) ?? '');
 const words = (...parts) => parts.filter(part => part !== undefined && part !== null && part !== '').map(short).join(' · ');
 
 /** What an event says, in one line. */
@@ -43,6 +45,7 @@ export function preview(event) {
   switch (event.type) {
     case 'text.delta': case 'reasoning.delta': return short(event.text);
     case 'tool_call.delta': return short(event.arguments);
+    case 'text.started': case 'text.ended': case 'reasoning.started': case 'reasoning.ended': return words(`block ${event.block}`, event.message_id);
     case 'session.created': return words(event.model, event.durability);
     case 'input.added': return words(event.role, event.content);
     case 'run.started': return words(event.trigger, event.model, event.run_id);

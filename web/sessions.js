@@ -58,7 +58,7 @@ export function mount(root, app) {
       node.session = session;
       const age = span((Date.now() - Date.parse(session.updated_at)) / 1000).replace(/ min .*/, ' min');
       const state = id === app.session?.id && app.state.state || session.state;
-      const text = `${state} · ${age} · ${session.model}`;
+      const text = `${state} · ${session.model} · ${age}`;
       if (name.textContent !== title(session)) name.textContent = title(session);
       if (about.textContent !== text) about.textContent = text;
       dot.className = `dot ${state}`;

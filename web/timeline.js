@@ -1,7 +1,7 @@
 // The timeline: the open session's log as it comes, with receipts beside their commands, marks of the connection, and charts.
 
 import { Charts } from './chart.js';
-import { Entries, Filter, KEPT_MAX, KINDS, preview } from './entries.js';
+import { Entries, Filter, KEPT_MAX, KINDS, line, preview } from './entries.js';
 import { Frame, WIRES } from './frame.js';
 import { earlier } from './history.js';
 import { Latency, inMs } from './latency.js';
@@ -132,7 +132,7 @@ class Timeline {
     this.#told = now;
     const name = WIRES[transport] ?? transport;
     const words = {
-      live: ['connected', resumedFrom ? `by ${name}, resumed after ${resumedFrom}` : `by ${name}, from the beginning`],
+      live: ['connected', resumedFrom ? `by ${name}, resumed after ${resumedFrom}` : `by ${name}`],
       waiting: ['disconnected', `${reason ?? 'lost'}${retryAt ? `: again in ${inMs(Math.max(0, retryAt - Date.now()))}` : ''}`],
       closed: ['disconnected', reason === 'disconnected' ? 'by this page' : reason],
     }[status];
@@ -254,7 +254,7 @@ class Timeline {
       const came = error ? error.code ?? error.message : receipt ? `${receipt.status}${receipt.reason ? ` (${receipt.reason})` : ''} · #${receipt.seq ?? '–'}${receipt.replayed ? ' · replayed' : ''}` : 'sent…';
       return ['→', [came, typeof what === 'string' ? what : JSON.stringify(what)].filter(Boolean).join(' · '), inMs(ms)];
     }
-    if (row.as === 'fold') return [row.entries.length > 1 ? `${first.seq}–${row.entries.at(-1).seq}` : String(first.seq), row.text.slice(0, 300), ''];
+    if (row.as === 'fold') return [row.entries.length > 1 ? `${first.seq}–${row.entries.at(-1).seq}` : String(first.seq), line(row.text), ''];
     row.preview ??= preview(row.event);
     return [String(row.seq), row.preview, row.live && row.took !== undefined ? inMs(this.#latency.of(row.took)) : ''];
   }
