@@ -67,7 +67,7 @@ export function mount(root, app) {
       h('button.small', { type: 'button', onclick: () => { $('input').focus(); give(s => s.withdraw(command_id)); } }, 'Take back'))));
   }
 
-  function begins({ run, model }) {
+  function begins({ run, last_run, model }) {
     const was = running;
     running = Boolean(run);
     // What is hidden while it has the focus would drop it.
@@ -86,7 +86,7 @@ export function mount(root, app) {
       $('model').value = model;
     }
     $('model').disabled = app.session !== null;
-    if (was !== running) root.setAttribute('aria-busy', running);
+    if (was !== running || last_run) root.setAttribute('aria-busy', running);
   }
 
   // Those who listen hear whole things, not tokens.
@@ -101,6 +101,8 @@ export function mount(root, app) {
   app.on('session', () => {
     recovered = new Set();
     follows = true;
+    running = false;
+    root.removeAttribute('aria-busy');
     for (const view of views.splice(0)) view.remove();
   });
   app.on('state', draw);
