@@ -142,7 +142,8 @@ const tests = {
     await tabTo(tab, '#model');
     await keyboard.type('demo/story');
     await tabTo(tab, '#input', 'Shift+Tab');
-    await keyboard.type('Tell me a story');
+    const title = `Tell me a story, ${Date.now()}`;
+    await keyboard.type(title);
     await keyboard.press('Enter');
     await tab.length(80);
     assert.equal(await focused(tab), 'input');
@@ -183,7 +184,7 @@ const tests = {
     assert.equal(await tab.$('#tab-connect').getAttribute('aria-selected'), 'true');
     assert.ok(await tab.$('#connect').isVisible());
     await tabTo(tab, '#search', 'Shift+Tab');
-    await keyboard.type('Tell me a story');
+    await keyboard.type(title);
     await tabTo(tab, '#session-list .open');
     await keyboard.press('Enter');
     await tab.page.waitForFunction(id => location.hash.endsWith(id), story);
