@@ -60,7 +60,14 @@ async function states(name, options, rules) {
   };
   await tab.page.waitForFunction(() => document.querySelectorAll('#model option').length > 1);
   await fine('empty');
-  await tab.story();
+  // So slow that it still runs when all of it has been looked at.
+  const { session_id } = await (await fetch(`${url}/v1/sessions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ model: 'demo/story', input: 'Tell me a story', params: { tokens_per_second: 4 } }),
+  })).json();
+  await tab.page.goto(`${url}/#/${session_id}`);
+  await tab.length(40);
   await tab.$('#when').selectOption('next_run');
   await tab.say('And then a dog');
   await tab.$('.waits').waitFor();
