@@ -1,0 +1,49 @@
+// What the page shows to the server: nothing, a key that somebody types, or the token of a link. In the memory of this tab
+// alone, never in a URL that is sent.
+import { $, dialog, h } from './dom.js';
+
+const KEY = 'steerage.key';
+const tokenOf = id => `steerage.token.${id}`;
+let asking;
+
+/** `#/ID?token=…&can=read,send` */
+export function parse(hash) {
+  const [path, search] = hash.replace(/^#\/?/, '').split('?');
+  const query = new URLSearchParams(search);
+  let id = '';
+  try { id = decodeURIComponent(path); } catch { /* What is no name is nobody's. */ }
+  return { id, token: query.get('token'), verbs: query.get('can')?.split(',') };
+}
+
+/** Takes what a link brought, or what one brought before a reload. */
+export function readsKey(app, id, token, verbs) {
+  if (token) sessionStorage.setItem(tokenOf(id), JSON.stringify({ token, verbs: verbs ?? ['read'] }));
+  const kept = id && sessionStorage.getItem(tokenOf(id));
+  app.guest = kept ? JSON.parse(kept) : null;
+  app.verbs = app.guest?.verbs ?? null;
+}
+
+/** The credential for a request; asks for a key where the server wants one. */
+export function credential(app, { reason }) {
+  // The token of a link that is over stays what it is, and the page says so.
+  if (app.guest) return app.guest.token;
+  if (reason === 'first') return sessionStorage.getItem(KEY) ?? '';
+  sessionStorage.removeItem(KEY);
+  return asking ??= ask().finally(() => { asking = undefined; });
+}
+
+function ask() {
+  return new Promise(resolve => {
+    const input = h('input', { type: 'password', id: 'key', autocomplete: 'off', required: true, 'aria-describedby': 'key-why' });
+    const form = h('form', { method: 'dialog' },
+      h('p', { id: 'key-why' }, 'This server has keys. A key belongs to a back end: what is typed here stays in this tab and ' +
+        'is forgotten with it. Pages of your own get a token instead.'),
+      h('label', {}, 'Key ', input), h('div.line', {}, h('span.grow'), h('button.main', {}, 'Use it')));
+    const node = dialog('A key is needed', form);
+    node.addEventListener('close', () => {
+      if (input.value) sessionStorage.setItem(KEY, input.value);
+      resolve(input.value);
+    });
+    input.focus();
+  });
+}
