@@ -198,7 +198,7 @@ export default {
       { code: 'session_not_found', status: 404 });
   },
 
-  async 'a black hole is noticed and left'() { return holes({ silenceMs: 1_500 }, 4_000, 1_500); },
+  async 'a black hole is noticed and left'() { return holes({ silenceMs: 1_500, openingMs: 700 }, 4_000, 1_500); },
   'a black hole is noticed within 26 s': Object.assign(() => holes({}, 26_000, 25_000), { long: true }),
 
   async 'after sleep: a connection whose last byte is old is left at once'() {
