@@ -1,4 +1,4 @@
-// Drives the timeline as a person would: node timeline.mjs URL CHROMIUM FOLDER-FOR-SCREENSHOTS BINARY [ONLY]
+// Drives the timeline as a person would: node timeline.mjs CHROMIUM BINARY FOLDER [ONLY]
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
@@ -7,9 +7,10 @@ import { createRequire } from 'node:module';
 import { promisify } from 'node:util';
 import { PATIENCE, launch, log as read, of, run, serve } from './common.mjs';
 
-const [url, executablePath, shots, binary, only] = process.argv.slice(2);
+const [executablePath, binary, shots, only] = process.argv.slice(2);
 mkdirSync(shots, { recursive: true });
 const browser = await launch(executablePath);
+const [url] = await serve(binary, '127.0.0.1:0', 'memory');
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const curl = async (...args) => (await promisify(execFile)('curl', ['-sN', ...args], { maxBuffer: 1 << 28 })).stdout;
 const post = async (base, path, body) => {
