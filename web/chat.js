@@ -103,6 +103,7 @@ export function mount(root, app) {
     follows = true;
     running = false;
     root.removeAttribute('aria-busy');
+    $('when').value = 'now';
     for (const view of views.splice(0)) view.remove();
   });
   app.on('state', draw);
