@@ -90,6 +90,8 @@ export class Steerage {
   sessions(query?: { state?: SessionState; cursor?: number; limit?: number }):
     Promise<{ sessions: Summary[]; next_cursor: number | null }>;
   create(session?: CreateSession): Promise<State>;
+  /** Any other request, with the credential; a refusal is thrown. The path is below `url`. */
+  json(path: string, options?: { method?: string; body?: unknown; signal?: AbortSignal; timeoutMs?: number }): Promise<any>;
   /** Opens nothing yet. */
   session(id: string, options?: SessionOptions): Session;
 }

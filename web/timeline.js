@@ -116,6 +116,7 @@ class Timeline {
     if (record.type === 'snapshot') {
       // It stands for what is before it. After a reset that is another history: what is here is of none.
       this.#loading?.abort();
+      this.#loading = undefined;
       const marks = this.#entries.list.filter(({ as }) => as !== 'event');
       this.#entries.clear(record.id);
       this.#entries.list = marks;

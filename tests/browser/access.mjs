@@ -1,14 +1,15 @@
 // The page without a mouse, without sight, without motion, and small: axe-core in every state, the keyboard alone, and what
-// a phone has room for: node access.mjs URL CHROMIUM FOLDER-FOR-SCREENSHOTS [ONLY]
+// a phone has room for: node access.mjs CHROMIUM BINARY FOLDER [ONLY]
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import axe from 'axe-core';
-import { launch, of, run } from './common.mjs';
+import { launch, of, run, serve } from './common.mjs';
 import { DESKTOP, PHONE, Tab } from './tab.mjs';
 
-const [url, executablePath, shots, only] = process.argv.slice(2);
+const [executablePath, binary, shots, only] = process.argv.slice(2);
 mkdirSync(shots, { recursive: true });
 const browser = await launch(executablePath);
+const [url] = await serve(binary, '127.0.0.1:0', 'memory');
 const open = options => Tab.open(browser, url, options);
 
 /** What axe finds on the page as it is now. Its script comes over the debugger, which no policy of a page forbids. */

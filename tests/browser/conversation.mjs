@@ -1,13 +1,14 @@
 // What the conversation and the list of sessions promise beyond the ways of page.mjs: cheap drawing, what runs out, fails
-// and is taken back, the focus, and long lists: node conversation.mjs URL CHROMIUM FOLDER-FOR-SCREENSHOTS [ONLY]
+// and is taken back, the focus, and long lists: node conversation.mjs CHROMIUM BINARY FOLDER [ONLY]
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
-import { launch, of, run, textOf } from './common.mjs';
+import { launch, of, run, serve, textOf } from './common.mjs';
 import { PHONE, Tab } from './tab.mjs';
 
-const [url, executablePath, shots, only] = process.argv.slice(2);
+const [executablePath, binary, shots, only] = process.argv.slice(2);
 mkdirSync(shots, { recursive: true });
 const browser = await launch(executablePath);
+const [url] = await serve(binary, '127.0.0.1:0', 'memory');
 const open = options => Tab.open(browser, url, options);
 
 async function ask(method, path, body) {

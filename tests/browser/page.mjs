@@ -1,12 +1,13 @@
-// Drives the playground in a real browser against a real server: node page.mjs URL CHROMIUM FOLDER-FOR-SCREENSHOTS [ONLY]
+// Drives the playground in a real browser against a real server: node page.mjs CHROMIUM BINARY FOLDER [ONLY]
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
-import { launch, of, run, textOf } from './common.mjs';
+import { launch, of, run, serve, textOf } from './common.mjs';
 import { DESKTOP, PHONE, Tab } from './tab.mjs';
 
-const [url, executablePath, shots, only] = process.argv.slice(2);
+const [executablePath, binary, shots, only] = process.argv.slice(2);
 mkdirSync(shots, { recursive: true });
 const browser = await launch(executablePath);
+const [url] = await serve(binary, '127.0.0.1:0', 'memory');
 const open = options => Tab.open(browser, url, options);
 
 const tests = {

@@ -1,15 +1,17 @@
-// Drives the timeline as a person would: node timeline.mjs URL CHROMIUM FOLDER-FOR-SCREENSHOTS BINARY [ONLY]
+// Drives the timeline as a person would: node timeline.mjs CHROMIUM BINARY FOLDER [ONLY]
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import http from 'node:http';
 import { createRequire } from 'node:module';
 import { promisify } from 'node:util';
 import { PATIENCE, launch, log as read, of, run, serve } from './common.mjs';
 
-const [url, executablePath, shots, binary, only] = process.argv.slice(2);
+const [executablePath, binary, shots, only] = process.argv.slice(2);
 mkdirSync(shots, { recursive: true });
 const browser = await launch(executablePath);
+const [url] = await serve(binary, '127.0.0.1:0', 'memory');
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const curl = async (...args) => (await promisify(execFile)('curl', ['-sN', ...args], { maxBuffer: 1 << 28 })).stdout;
 const post = async (base, path, body) => {
@@ -30,7 +32,6 @@ async function frames(session, base = url) {
 const dataOf = frame => /^data: (.*)$/m.exec(frame)[1];
 /** As the list says it. */
 const size = bytes => bytes < 10_000 ? `${bytes.toLocaleString('en')} B` : `${(bytes / 1e3).toFixed(bytes < 100_000 ? 1 : 0)} kB`;
-const words = count => 'w '.repeat(count);
 
 /** A page with its timeline, and what a person does with it. */
 class Tab {
@@ -88,9 +89,12 @@ class Tab {
   }
   async shot(name) { await this.page.screenshot({ path: `${shots}/timeline-${name}.png` }); }
   async accessible() {
+    const before = this.errors.length;
     await this.page.evaluate(source => { new Function(source)(); }, axe).catch(() => this.context.pages()[0].addScriptTag({ content: axe }));
     const { violations } = await this.page.evaluate(() => axe.run(document.querySelector('dialog[open]') ?? document.querySelector('#side')));
     assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.map(node => node.target).join(' ')}`), []);
+    // axe itself tries a style of its own, which the page does not let it.
+    this.errors.splice(before, Infinity, ...this.errors.slice(before).filter(error => !error.includes('inline style')));
   }
   async close() { await this.context.close(); assert.deepEqual(this.errors, []); }
 }
@@ -131,9 +135,11 @@ const tests = {
     await tab.close();
   },
   async 'what was before the page is loaded by pages, also by scrolling up, and stays where it is read'() {
-    const session = await create({ model: 'demo/echo', input: words(3_000), params: { tokens_per_second: 100_000 } });
-    const framesOf = await frames(session);
-    const tab = await Tab.open(session);
+    const { base, model, close } = await hasty();
+    const session = await create({ ...model, input: '2500' }, base);
+    const framesOf = await pending(session, base);
+    assert.ok(framesOf.size > 2_100, `${framesOf.size} events`);
+    const tab = await Tab.open(session, { base });
     await tab.unfold();
     // What a snapshot stands for is not loaded at once, but its last page is.
     await tab.says(/^1,000 events/);
@@ -154,6 +160,7 @@ const tests = {
     await tab.loadAll();
     equalsLog((await tab.all()).rows, framesOf);
     await tab.close();
+    await close();
   },
   async 'deltas of a block are one row with their count, text and bytes; a filter finds a phrase across them'() {
     const session = await create({ model: 'demo/reasoning', input: 'Why is the sea salty?', params: { tokens_per_second: 2_000 } });
@@ -208,7 +215,7 @@ const tests = {
   },
   async 'by the keyboard: to a row, its frame as curl gets it, the next one, and back'() {
     const session = await create({ model: 'demo/tools', input: 'Weather in Oslo, "please" – ☂' });
-    const framesOf = await (async () => { await new Promise(done => setTimeout(done, 1_500)); return pending(session); })();
+    const framesOf = await pending(session);
     const tab = await Tab.open(session, { permissions: ['clipboard-read', 'clipboard-write'] });
     await tab.unfold();
     await tab.row('approval.requested').waitFor();
@@ -314,17 +321,19 @@ const tests = {
     await tab.close();
   },
   async '20,000 events: few rows in the document, frames in time, the end followed unless one reads'() {
-    const session = await create({ model: 'demo/echo' });
-    const tab = await Tab.open(session);
+    const { base, model, close } = await hasty();
+    const session = await create(model, base);
+    const tab = await Tab.open(session, { base });
     await tab.unfold();
-    await post(url, `/v1/sessions/${session}/control`, { type: 'send', content: words(20_000) });
-    await tab.row('run.completed').waitFor({ timeout: 60_000 });
+    await post(base, `/v1/sessions/${session}/control`, { type: 'send', content: '20000' });
+    await tab.row('step.ended').waitFor({ timeout: 60_000 });
     await tab.page.waitForTimeout(300);
     assert.ok(await tab.page.evaluate(() => {
       const grid = document.querySelector('#timeline-rows');
       return grid.scrollHeight - grid.scrollTop - grid.clientHeight < 40;
     }), 'the end is in view');
-    const framesOf = await frames(session);
+    const framesOf = await pending(session, base);
+    assert.ok(framesOf.size > 20_000, `${framesOf.size} events`);
     assert.ok((await tab.status()).startsWith(`${framesOf.size.toLocaleString('en')} events`), await tab.status());
     const { slow, median, most } = await tab.page.evaluate(async () => {
       const grid = document.querySelector('#timeline-rows');
@@ -353,28 +362,37 @@ const tests = {
     for (const [seq, said] of sample) assert.equal(said, size(Buffer.byteLength(dataOf(framesOf.get(Number(seq))))));
     assert.ok(Number(sample[5][0]) > 9_000 && Number(sample[5][0]) < 11_000);
     // One who reads stays where they are; a button brings them back.
-    await post(url, `/v1/sessions/${session}/control`, { type: 'send', content: 'once more' });
+    await post(base, `/v1/sessions/${session}/control`, { type: 'send', content: '100', if_running: 'cancel' });
     await tab.page.waitForTimeout(800);
     assert.deepEqual(await tab.$('.rows-window .entry .e-seq').allTextContents(), sample.map(([seq]) => seq));
     await tab.$('.to-end').click();
-    await tab.row('once more').first().waitFor();
+    await tab.row('step.ended').waitFor();
     assert.ok(await tab.$('.to-end').isHidden());
     await tab.close();
+    await close();
   },
   async 'there is a bound to what is kept, and it is said'() {
-    const session = await create({ model: 'demo/echo' });
-    const tab = await Tab.open(session);
-    await post(url, `/v1/sessions/${session}/control`, { type: 'send', content: words(26_000) });
-    await ended(session);
-    await post(url, `/v1/sessions/${session}/control`, { type: 'send', content: words(26_000) });
-    const log = await ended(session);
-    await tab.says(/older ones were let go: 50,000 are kept/);
-    await tab.row('run.completed').last().waitFor();
-    const [, kept, gone] = /^([\d,]+) events .* · ([\d,]+) older ones/.exec(await tab.status()).map(text => Number(text?.replaceAll(',', '')));
-    assert.equal(kept + gone, log.length);
-    assert.ok(kept <= 50_000 && kept >= 48_000, `${kept} kept`);
+    const { base, model, close } = await hasty();
+    const session = await create({ ...model, input: '30000' }, base);
+    await pending(session, base, 4);
+    const tab = await Tab.open(session, { base });
+    await post(base, `/v1/sessions/${session}/control`, { type: 'send', content: '20000', if_running: 'cancel' });
+    await tab.row('step.ended').waitFor({ timeout: 60_000 });
+    await tab.loadAll();
+    // Full by what was loaded: there is no more to load, and what comes takes the place of the oldest.
+    const early = Number(/^([\d,]+) events/.exec(await tab.status())[1].replaceAll(',', ''));
+    assert.ok(early >= 49_000 && early <= 50_100, `${early} kept`);
+    await post(base, `/v1/sessions/${session}/control`, { type: 'send', content: '3000', if_running: 'cancel' });
+    await tab.says(/older ones were let go: 50,000 are kept here, all are in the log/);
+    await tab.page.waitForTimeout(1_500);
+    const { length } = await read(base, session);
+    const first = Number(/from #([\d,]+)/.exec(await tab.status())[1].replaceAll(',', ''));
+    const kept = Number(/^([\d,]+) events/.exec(await tab.status())[1].replaceAll(',', ''));
+    assert.equal(first + kept - 1, length, 'without a gap up to the end');
+    assert.ok(kept <= 50_000 && kept > 48_000, `${kept} kept of ${length}`);
     assert.ok(await tab.$('.earlier').isHidden());
     await tab.close();
+    await close();
   },
   async 'the charts: tokens per second as they come, latency, at most four pictures a second, none unseen'() {
     const session = await create({ model: 'demo/echo', params: { tokens_per_second: 50 } });
@@ -427,25 +445,23 @@ const tests = {
   async 'a server that starts again has other ids, and the pages before are found all the same'() {
     const folder = `${shots}/timeline-store`;
     rmSync(folder, { recursive: true, force: true });
-    let [base, server] = await serve(binary, '127.0.0.1:0', `disk:${folder}`);
-    const session = await create({ model: 'demo/echo', input: words(1_500), params: { tokens_per_second: 100_000 } }, base);
-    for (const more of [2_500, 20]) {
-      await ended(session, base);
-      server.kill();
-      await once(server, 'exit');
-      [, server] = await serve(binary, base.slice('http://'.length), `disk:${folder}`);
-      await post(base, `/v1/sessions/${session}/control`, { type: 'send', content: words(more) });
+    const { base, model, restart, close } = await hasty(`disk:${folder}`);
+    const session = await create({ ...model, input: '1500' }, base);
+    for (const more of ['2500', '100']) {
+      await pending(session, base);
+      await restart();
+      await post(base, `/v1/sessions/${session}/control`, { type: 'send', content: more, if_running: 'cancel' });
     }
-    const log = await ended(session, base);
+    const framesOf = await pending(session, base);
+    const log = await read(base, session);
     assert.equal(new Set(log.map(({ id }) => id.split('.')[0])).size, 3, 'three epochs');
     const tab = await Tab.open(session, { base });
     await tab.says(/^1,000 events/);
     await tab.unfold();
     await tab.loadAll();
-    equalsLog((await tab.all()).rows, await frames(session, base));
+    equalsLog((await tab.all()).rows, framesOf);
     await tab.close();
-    server.kill();
-    await once(server, 'exit');
+    await close();
   },
   async 'another history is told and replaces what was shown'() {
     let [base, server] = await serve(binary, '127.0.0.1:0', 'memory');
@@ -505,9 +521,52 @@ const tests = {
   },
 };
 
+/**
+ * A model that writes the arguments of two calls at once, as many pieces as the last message says, as fast as it can. What
+ * follows each other in a block is one event where it comes together; these are all events of their own.
+ */
+async function hasty(store = 'memory') {
+  const model = http.createServer(async (request, response) => {
+    let body = '';
+    for await (const part of request) body += part;
+    if (request.url === '/v1/models') return response.setHeader('content-type', 'application/json').end('{"object":"list","data":[{"id":"hasty","object":"model"}]}');
+    const pieces = Number(JSON.parse(body).messages.findLast(({ role }) => role === 'user').content);
+    response.setHeader('content-type', 'text/event-stream');
+    const say = (delta, finish_reason = null) => response.write(`data: ${JSON.stringify({ id: 'x', object: 'chat.completion.chunk',
+      created: 0, model: 'hasty', choices: [{ index: 0, delta, finish_reason }] })}\n\n`);
+    const call = (index, args, more = {}) => say({ tool_calls: [{ index, function: { arguments: args, ...more.function }, ...more.call }] });
+    for (const index of [0, 1]) call(index, '{"words":"', { call: { id: `call_${index}_${Date.now()}`, type: 'function' }, function: { name: 'note' } });
+    for (let piece = 2; piece < pieces - 2; piece += 1) {
+      if (!call(piece % 2, `w${piece} `)) await once(response, 'drain');
+    }
+    for (const index of [0, 1]) call(index, '"}');
+    say({}, 'tool_calls');
+    response.end('data: [DONE]\n\n');
+  });
+  await once(model.listen(0, '127.0.0.1'), 'listening');
+  const upstream = ['--upstream', `fast=http://127.0.0.1:${model.address().port}/v1`];
+  let [base, server] = await serve(binary, '127.0.0.1:0', store, ...upstream);
+  const tools = [{ name: 'note', description: 'Takes a note.', parameters: { type: 'object' }, executor: 'client' }];
+  // Its runs wait for somebody: it would wait for them.
+  const kill = () => {
+    server.kill('SIGKILL');
+    return once(server, 'exit');
+  };
+  const restart = async () => {
+    await kill();
+    [, server] = await serve(binary, base.slice('http://'.length), store, ...upstream);
+  };
+  const close = async () => {
+    await kill();
+    model.closeAllConnections();
+    model.close();
+  };
+  return { base, model: { model: 'fast/hasty', tools }, restart, close };
+}
+
 /** Frames of a session whose run waits for somebody: its stream does not end, curl is ended. */
-async function pending(session) {
-  const child = execFile('curl', ['-sN', '--max-time', '1', `${url}/v1/sessions/${session}/events`]);
+async function pending(session, base = url, seconds = 2) {
+  const child = execFile('curl', ['-sN', '--max-time', String(seconds), `${base}/v1/sessions/${session}/events`], { maxBuffer: 1 << 28 });
   let stream = '';
   child.stdout.on('data', data => { stream += data; });
   await once(child, 'close');

@@ -89,14 +89,15 @@ export default {
     });
     const log = await rawLog(server.url, session_id);
     for (const transport of ['sse', 'websocket', 'poll']) {
-      const random = chance(SEED);
       const did = { lost: 0, doubled: 0, broken: 0 };
-      /** What becomes of one message: 0, 1 or 2 of it. */
+      /** What becomes of one message: none, one or two of it, or half. Each happens to it once. */
       const mangle = message => {
-        const dice = random();
-        if (!message.includes('"seq"') || dice > 0.06) return [message];
-        if (dice < 0.02) { did.lost += 1; return []; }
-        if (dice < 0.04) { did.doubled += 1; return [message, message]; }
+        const seq = Number(message.match(/"seq":(\d+)/)?.[1]);
+        if (seq % 7 === 3) { did.doubled += 1; return [message, message]; }
+        const first = seq % 5 === 1 && !did[seq];
+        did[seq] = true;
+        if (!first) return [message];
+        if (seq % 2) { did.lost += 1; return []; }
         did.broken += 1;
         return [message.replace('"seq":', '"seq";')];
       };

@@ -100,9 +100,29 @@ export default {
     return `${attempts} attempts in 2.5 s`;
   },
 
+  async 'nor is a socket left while nobody answers'() {
+    const store = `disk:${folder()}/store`;
+    let own = await serve({ store });
+    const { session_id } = await connect(own.url).create({ model: 'demo/story', input: 'A story', params: { tokens_per_second: 40 } });
+    const proxy = await web(own.port, { hold: buffers });
+    const heard = await follows(proxy, session_id, { limits: { openingMs: 300 } });
+    await heard.until(() => heard.session.connection.transport === 'websocket' && heard.records.length > 20);
+    await own.kill();
+    const before = proxy.requests.length;
+    await sleep(1_500);
+    assert.ok(proxy.requests.length > before + 4, 'it tries');
+    own = await serve({ store, port: own.port });
+    await heard.until(() => heard.ended());
+    assert.deepEqual(reasons(heard), ['sse buffered']);
+    heard.isLog(await rawLog(own.url, session_id));
+    heard.session.close();
+    await own.kill();
+  },
+
   async 'use() in the middle of an answer, to and fro'() {
     const id = await story(60);
-    const heard = await follows(server, id);
+    const proxy = await web(server.port, { hold: () => Infinity });
+    const heard = await follows(proxy, id);
     for (const [transport, at] of [['websocket', 30], ['poll', 70], ['sse', 110], ['websocket', 150], ['auto', 190]]) {
       await heard.until(() => heard.records.length > at);
       heard.session.use(transport);
@@ -112,6 +132,11 @@ export default {
     const seen = new Set(heard.records.map(record => record.transport));
     assert.deepEqual([...seen].sort(), ['poll', 'sse', 'websocket']);
     assert.throws(() => heard.session.use('pigeon'), TypeError);
+    const begun = heard.connections.filter(({ status }) => status === 'connecting').map(({ resumedFrom }) => resumedFrom);
+    const [first, ...others] = begun;
+    assert.equal(first, '');
+    for (const cursor of others) assert.ok(cursor && proxy.requests.some(({ url }) => url.includes(`after=${cursor}`)), cursor);
+    assert.equal(proxy.requests.filter(({ url }) => url.includes('from=start')).length, 1, 'nothing is read from the start again');
     heard.isLog(await rawLog(server.url, id));
     heard.session.close();
   },
@@ -173,7 +198,7 @@ export default {
       { code: 'session_not_found', status: 404 });
   },
 
-  async 'a black hole is noticed and left'() { return holes({ silenceMs: 1_500 }, 4_000, 1_500); },
+  async 'a black hole is noticed and left'() { return holes({ silenceMs: 1_500, openingMs: 700 }, 4_000, 1_500); },
   'a black hole is noticed within 26 s': Object.assign(() => holes({}, 26_000, 25_000), { long: true }),
 
   async 'after sleep: a connection whose last byte is old is left at once'() {

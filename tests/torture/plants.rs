@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::points;
 
 /// What a build of the tests needs of the project.
-const NEEDED: [&str; 8] = ["Cargo.toml", "Cargo.lock", "src", "tests", "benches", "examples", "openapi", "docs"];
+const NEEDED: [&str; 9] = ["Cargo.toml", "Cargo.lock", "src", "tests", "benches", "examples", "openapi", "docs", "web"];
 /// Longest that one planted harness may run.
 const RUN_MAX: Duration = Duration::from_secs(600);
 
