@@ -83,8 +83,9 @@ console.log(receipt.status, receipt.seq);`,
     }, {
       id: 'react', group: 'React', name: 'useSession', runs: 'react',
       about: 'The messages as they stream, and what can be said.',
-      code: `import { Steerage } from ${text(`${base}steerage-client.js`)};
-import { useSession } from ${text(`${base}steerage-react.js`)}; // Or from your copies of these files.
+      code: `// curl -sO ${quoted(`${base}steerage-{react,client,connection,state}.js`)}
+import { Steerage } from './steerage-client.js';
+import { useSession } from './steerage-react.js';
 
 const steerage = new Steerage({ url: ${text(base)}${keyed ? ', token: async () => (await fetch(\'/my-token\')).text()' : ''} });
 
