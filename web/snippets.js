@@ -72,7 +72,7 @@ socket.onmessage = ({ data }) => {
       about: 'Reconnects, falls back to WebSocket or long poll where a proxy buffers, retries commands: each event exactly once.',
       code: `import { Steerage } from ${text(`${base}steerage-client.js`)};
 
-const steerage = new Steerage({${keyed ? '\n  // Asked again when it expires. Your back end mints it: POST …/tokens\n  token: async () => (await fetch(\'/my-token\')).text(),\n' : ''}});
+const steerage = new Steerage(${keyed ? '{\n  // Asked again when it expires. Your back end mints it: POST …/tokens\n  token: async () => (await fetch(\'/my-token\')).text(),\n}' : ''});
 const session = steerage.session(${text(session)});
 session.on('event', ({ event, id }) => {
   if (event.type === 'text.delta') console.log(id, event.text);
