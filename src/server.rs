@@ -130,6 +130,9 @@ impl Server {
     }
 
     /// Uses another store than the one that the configuration names.
+    ///
+    /// There is no folder then to keep revocations in. Without [`TOKEN_SECRET_VARIABLE`] no token outlives the process; with
+    /// it they do, and one that was taken back is good again after a restart, until it ends (15 minutes at most).
     #[must_use]
     pub fn store(mut self, store: impl Store) -> Self {
         self.store = Some(Arc::new(store));

@@ -10,7 +10,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::{
     auth::ANONYMOUS,
@@ -47,6 +47,9 @@ use state::Reply;
 pub const MAILBOX_REQUESTS: usize = 32;
 /// Cancels that wait for the task, beside the mailbox.
 pub const CANCEL_LANE_REQUESTS: usize = 8;
+/// Snapshots of one session that are asked for at once. The session's own task makes them, one after another, and a huge
+/// session takes long: a command waits for so many at most.
+pub const SNAPSHOTS_MAX: usize = 4;
 
 /// Of so many writes of a single event to a reader one is measured, and counts for all of them: the clock, and a counter
 /// that all threads share, cost half as much as such a delivery itself.
@@ -56,10 +59,24 @@ const DELIVERY_SAMPLED_ONE_IN: u32 = 8;
 #[derive(Debug)]
 pub(crate) enum Request {
     Command { command: Command, by: String, reply: oneshot::Sender<Reply> },
-    Snapshot { reply: oneshot::Sender<SnapshotJson> },
+    Snapshot { reply: SnapshotReply },
     NewestRun { reply: oneshot::Sender<Option<NewestRun>> },
     Delete { reply: oneshot::Sender<()> },
     Shutdown,
+}
+
+/// Where a snapshot goes. It takes up one of [`SNAPSHOTS_MAX`] until it is there, also when whoever asked has left: what
+/// is in the mailbox has to be made.
+#[derive(Debug)]
+pub(crate) struct SnapshotReply {
+    to: oneshot::Sender<SnapshotJson>,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl SnapshotReply {
+    pub(crate) fn send(self, snapshot: SnapshotJson) {
+        let _asker_has_left = self.to.send(snapshot);
+    }
 }
 
 /// A snapshot, ready to be sent.
@@ -84,6 +101,9 @@ pub enum SessionError {
     /// Its mailbox is full.
     #[error("the session has {MAILBOX_REQUESTS} requests waiting")]
     Busy,
+    /// As many snapshots of it are asked for as may be.
+    #[error("the session makes {SNAPSHOTS_MAX} snapshots already, as many as it does at once")]
+    TooManySnapshots,
     /// It has ended: deleted or expired.
     #[error("the session has ended")]
     Ended,
@@ -102,6 +122,7 @@ pub(crate) struct Shared {
     pub(crate) log: SessionLog,
     pub(crate) readers: AtomicUsize,
     pub(crate) readers_changed: Notify,
+    snapshots: Arc<Semaphore>,
     watch: Watch,
     /// Why the log ended before the session did.
     failure: OnceLock<StoreError>,
@@ -112,7 +133,17 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(key: SessionKey, log: SessionLog, watch: Watch) -> Self {
         let (readers, readers_changed) = (AtomicUsize::new(0), Notify::new());
-        Self { key, log, readers, readers_changed, watch, failure: OnceLock::new(), idle: AtomicUsize::new(0) }
+        let snapshots = Arc::new(Semaphore::new(SNAPSHOTS_MAX));
+        Self {
+            key,
+            log,
+            readers,
+            readers_changed,
+            snapshots,
+            watch,
+            failure: OnceLock::new(),
+            idle: AtomicUsize::new(0),
+        }
     }
 
     /// Ends the log for this reason; the first one stays.
@@ -229,10 +260,22 @@ impl Handle {
         idle && before + 1 >= looks
     }
 
-    /// The folded session, once everything in it is stored.
+    /// The folded session, once everything in it is stored. Waits for its turn: for who holds a place of another kind, and
+    /// one request at a time.
     pub async fn snapshot(&self) -> Result<SnapshotJson, SessionError> {
-        let (reply, answer) = oneshot::channel();
-        // A snapshot may wait for its turn: whoever asks holds one request at a time.
+        let turn = self.shared.snapshots.clone().acquire_owned().await.map_err(|_| self.ended())?;
+        self.snapshot_in(turn).await
+    }
+
+    /// The same for anybody: where [`SNAPSHOTS_MAX`] are asked for it is refused.
+    pub async fn snapshot_at_once(&self) -> Result<SnapshotJson, SessionError> {
+        let turn = self.shared.snapshots.clone().try_acquire_owned().map_err(|_| SessionError::TooManySnapshots)?;
+        self.snapshot_in(turn).await
+    }
+
+    async fn snapshot_in(&self, turn: OwnedSemaphorePermit) -> Result<SnapshotJson, SessionError> {
+        let (to, answer) = oneshot::channel();
+        let reply = SnapshotReply { to, _turn: turn };
         self.mailbox.send(Box::new(Request::Snapshot { reply })).await.map_err(|_| self.ended())?;
         answer.await.map_err(|_| self.ended())
     }

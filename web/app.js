@@ -80,19 +80,21 @@ function emit(type, value) {
 }
 
 const heard = [];
-let due;
+/** Takes back the drawing that is due. */
+let undo;
 
 /** Draws at most once a frame; a page that nobody sees draws four times a second. */
 function draws() {
-  if (due) return;
-  const draw = () => { due = undefined; emit('state', app.state); };
-  due = document.hidden ? [clearTimeout, setTimeout(draw, 250)] : [cancelAnimationFrame, requestAnimationFrame(draw)];
+  if (undo) return;
+  const draw = () => { undo = undefined; emit('state', app.state); };
+  const due = document.hidden ? setTimeout(draw, 250) : requestAnimationFrame(draw);
+  undo = document.hidden ? () => clearTimeout(due) : () => cancelAnimationFrame(due);
 }
 
 document.addEventListener('visibilitychange', () => {
-  if (!due) return;
-  due[0](due[1]);
-  due = undefined;
+  if (!undo) return;
+  undo();
+  undo = undefined;
   draws();
 });
 
@@ -109,15 +111,18 @@ function follow(session) {
   );
 }
 
-/** The URL is the session: a reload, a bookmark and the browser's Back come to it. */
-async function arrive() {
+/** Which session the URL names, and what its link brings. */
+function read() {
   const { id, token, verbs } = parse(location.hash);
   // A token is not left where it is seen, kept in a history, or copied with the address.
   if (token) history.replaceState(null, '', `#/${encodeURIComponent(id)}`);
   readsKey(app, id, token, verbs);
   document.body.classList.toggle('guest', app.verbs !== null);
-  app.open(id || null);
+  return id || null;
 }
+
+/** The URL is the session: a reload, a bookmark and the browser's Back come to it. */
+const arrive = () => app.open(read());
 
 for (const tab of document.querySelectorAll('[data-go]')) tab.onclick = () => app.go(tab.dataset.go);
 $('side-tabs').onkeydown = event => {
@@ -127,6 +132,8 @@ $('side-tabs').onkeydown = event => {
   other.click();
 };
 
+// Before anything is asked: whoever comes by a link may not ask for everything.
+read();
 link.mount(app);
 chat.mount($('chat'), app);
 sessions.mount($('sessions'), app);

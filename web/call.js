@@ -1,5 +1,5 @@
 // One call of a tool: its arguments, its approval, its end. What a client has to answer is answered here.
-import { h, pretty, span } from './dom.js';
+import { $, h, pretty, span } from './dom.js';
 
 const STATES = {
   streaming: 'writing arguments', ready: 'ready', awaiting_approval: 'waits for your approval', running: 'running',
@@ -8,13 +8,16 @@ const STATES = {
 
 export function drawsCall({ call_id, name }, app) {
   const state = h('span.state'), args = h('pre.args'), out = h('pre.out'), asks = h('div.asks');
-  const node = h('div.card', { role: 'group', 'aria-label': `Call of ${name}` }, h('div.head', {}, h('b', {}, name), state), args, asks, out);
+  const node = h('div.card', { role: 'group', 'aria-label': `Call of ${name}` }, h('div.title', {}, h('b', {}, name), state), args, asks, out);
   let shown = '';
 
   function ask(key, make) {
     if (shown === key) return;
     shown = key;
+    // Who has answered by keyboard goes on where things are said.
+    const held = asks.contains(document.activeElement);
     asks.replaceChildren(...make ? [make()] : []);
+    if (held) $('input').focus();
   }
 
   return {
@@ -59,6 +62,12 @@ function json(text) {
   try { return { value: JSON.parse(text) }; } catch (error) { return { error }; }
 }
 
+/** What a person wrote, whether or not as a JSON string. */
+function words(text) {
+  const { value } = json(text);
+  return typeof value === 'string' ? value : text.trim();
+}
+
 function editor(label, value) {
   const edit = h('textarea.json', { 'aria-label': label, spellcheck: 'false', rows: Math.min(12, value.split('\n').length) });
   edit.value = value;
@@ -87,14 +96,14 @@ function approves({ approval_id, arguments: args, expires_at }, app) {
   ticks = setInterval(tick, 1000);
   if (!app.may('approve')) {
     edit.readOnly = true;
-    form.append(h('div.row', {}, left, h('span.dim', {}, 'This link does not approve.')));
+    form.append(h('div.line', {}, left, h('span.dim', {}, 'This link does not approve.')));
     return form;
   }
   form.onsubmit = event => { event.preventDefault(); approve(); };
   edit.onkeydown = event => { if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) form.requestSubmit(); };
-  form.append(h('div.row', {}, h('button.main.approve', {}, 'Approve'),
+  form.append(h('div.line', {}, h('button.main.approve', {}, 'Approve'),
     h('button.always', { type: 'button', onclick: () => approve('session') }, 'For the session'), left),
-  h('div.row', {}, h('button.deny', { type: 'button', onclick: () => give(session =>
+  h('div.line', {}, h('button.deny', { type: 'button', onclick: () => give(session =>
     session.deny(approval_id, message.value ? { message: message.value } : {})) }, 'Deny'), message));
   return form;
 }
@@ -111,7 +120,7 @@ function answers(call_id, app) {
     if (error) { says.textContent = `The output is not JSON: ${error.message}`; return; }
     give(session => session.toolResult(call_id, { output: value }));
   };
-  form.append(h('div.row', {}, h('button.main', {}, 'Give the output'), h('button', { type: 'button', onclick: () =>
-    give(session => session.toolResult(call_id, { error: json(edit.value).value || 'the tool failed' })) }, 'It failed')));
+  form.append(h('div.line', {}, h('button.main', {}, 'Give the output'), h('button', { type: 'button', onclick: () =>
+    give(session => session.toolResult(call_id, { error: words(edit.value) || 'the tool failed' })) }, 'It failed')));
   return form;
 }

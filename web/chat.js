@@ -14,7 +14,7 @@ export function mount(root, app) {
     follows = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 60;
     $('latest').hidden = follows;
   };
-  $('latest').onclick = () => { follows = true; toEnd(); $('latest').hidden = true; };
+  $('latest').onclick = () => { follows = true; toEnd(); $('latest').hidden = true; scroll.focus({ preventScroll: true }); };
 
   /** Gives a command; says what went wrong. */
   const give = async command => {
@@ -32,7 +32,7 @@ export function mount(root, app) {
       views[at] ??= drawsMessage(message, app, $('log'));
       views[at].update?.(message, state, recovered.has(message.message_id));
     });
-    $('log').append(end);
+    if ($('log').lastChild !== end) $('log').append(end);
     ending(state);
     queue(state);
     begins(state);
@@ -51,7 +51,7 @@ export function mount(root, app) {
       parts.push(h('span', {}, '■ Stopped before the first word.'));
     }
     const again = !run && last_run && ['failed', 'cancelled'].includes(last_run.outcome) && app.may('send') && app.may('cancel');
-    if (again) parts.push(h('button.small', { type: 'button', onclick: () => give(s => s.regenerate()) }, 'Try again'));
+    if (again) parts.push(h('button.small', { type: 'button', onclick: () => { $('input').focus(); give(s => s.regenerate()); } }, 'Try again'));
     const text = parts.map(part => part.textContent).join();
     if (end.dataset.text !== text) end.replaceChildren(...parts);
     end.dataset.text = text;
@@ -64,12 +64,14 @@ export function mount(root, app) {
     $('queue').dataset.key = key;
     $('queue').replaceChildren(...queue.map(({ command_id, content, when, kind }) => h('div.waits', {},
       h('span.dim', {}, kind === 'steer' && when !== 'next_run' ? 'waits to steer' : 'waits its turn'), h('span.grow', {}, content),
-      h('button.small', { type: 'button', onclick: () => give(s => s.withdraw(command_id)) }, 'Take back'))));
+      h('button.small', { type: 'button', onclick: () => { $('input').focus(); give(s => s.withdraw(command_id)); } }, 'Take back'))));
   }
 
-  function begins({ run, model }) {
+  function begins({ run, last_run, model }) {
     const was = running;
     running = Boolean(run);
+    // What is hidden while it has the focus would drop it.
+    if (document.activeElement === $('stop') && !running) $('input').focus();
     $('stop').hidden = !running || !app.may('cancel');
     $('when-label').hidden = !running;
     $('model-label').hidden = running;
@@ -84,7 +86,7 @@ export function mount(root, app) {
       $('model').value = model;
     }
     $('model').disabled = app.session !== null;
-    if (was !== running) root.setAttribute('aria-busy', running);
+    if (was !== running || last_run) root.setAttribute('aria-busy', running);
   }
 
   // Those who listen hear whole things, not tokens.
@@ -99,6 +101,9 @@ export function mount(root, app) {
   app.on('session', () => {
     recovered = new Set();
     follows = true;
+    running = false;
+    root.removeAttribute('aria-busy');
+    $('when').value = 'now';
     for (const view of views.splice(0)) view.remove();
   });
   app.on('state', draw);
@@ -139,10 +144,12 @@ export function mount(root, app) {
     if (event.key === 'Escape' && running && !document.querySelector('dialog[open]') && !$('stop').hidden) $('stop').click();
   });
   $('stop').onclick = () => give(session => session.cancel());
+  $('skip').onclick = () => $('input').focus();
   for (const button of $('starters').children) {
     button.onclick = () => {
       $('model').value = button.dataset.model;
-      submit(button.textContent, button.dataset.model);
+      submit(button.dataset.say, button.dataset.model);
+      $('input').focus();
     };
   }
   models(app);

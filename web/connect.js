@@ -4,7 +4,7 @@ import { copy, h } from './dom.js';
 import { snippets } from './snippets.js';
 
 class Connect {
-  #app; #all = []; #chosen = ''; #keyed = false; #credential = ''; #cursor = '';
+  #app; #all = []; #chosen = ''; #keyed = false; #cursor = '';
 
   constructor(root, app) {
     this.#app = app;
@@ -29,14 +29,11 @@ class Connect {
     this.#make();
   }
 
-  /** Whether the server asks for a key. A token may also be of one that does not: whoever sends nothing is told. */
+  /** Whether the page has to show who it is; then an app has to, too. */
   async #ask() {
-    const { steerage } = this.#app;
-    const credential = await steerage.credential().catch(() => '');
-    if (credential === this.#credential) return;
-    this.#credential = credential;
-    this.#keyed = Boolean(credential) && !credential.startsWith('st_')
-      || Boolean(credential) && (await fetch(new URL('v1/models', steerage.url), { credentials: 'omit' }).catch(() => ({}))).status === 401;
+    const keyed = Boolean(await this.#app.steerage.credential().catch(() => ''));
+    if (keyed === this.#keyed) return;
+    this.#keyed = keyed;
     this.#make();
   }
 

@@ -15,7 +15,7 @@ export function offer(app) {
     choice('full', false, 'Full', ` ${full.join(', ')}`),
     h('p.dim', {}, 'The link opens this session and nothing else, for at most 15 minutes. Whoever has it can use it: the token ' +
       'is in it, after the #, which browsers send to no server.'),
-    h('div.row', {}, h('span.grow'), make));
+    h('div.line', {}, h('span.grow'), make));
   const node = dialog('Open on a second device', form, result);
   let ticks;
   node.addEventListener('close', () => clearInterval(ticks));
@@ -50,7 +50,7 @@ function show(app, session, { token, token_id, verbs, expires_at }, result) {
     }
   } }, 'Take back');
   const opens = h('a.button', { href: url, target: '_blank', rel: 'noopener', id: 'device-open' }, 'Open');
-  result.replaceChildren(link, h('div.row', {}, left, revoke, opens, copies));
+  result.replaceChildren(link, h('div.line', {}, left, revoke, opens, copies));
   const tick = () => {
     const seconds = (Date.parse(expires_at) - Date.now()) / 1000;
     left.textContent = seconds > 0 ? `good for ${span(seconds)}` : 'the link has ended';

@@ -46,7 +46,7 @@ export async function copy(text, button) {
 export function dialog(title, ...children) {
   const heading = h('h2', { id: `dialog-${Math.random().toString(36).slice(2)}` }, title);
   const close = h('button.round', { type: 'button', 'aria-label': 'Close', onclick: () => node.close() }, '×');
-  const node = h('dialog', { 'aria-labelledby': heading.id }, h('div.head', {}, heading, close), ...children);
+  const node = h('dialog', { 'aria-labelledby': heading.id }, h('div.title', {}, heading, close), ...children);
   node.addEventListener('close', () => node.remove());
   document.body.append(node);
   node.showModal();

@@ -38,7 +38,7 @@ function ask() {
     const form = h('form', { method: 'dialog' },
       h('p', { id: 'key-why' }, 'This server has keys. A key belongs to a back end: what is typed here stays in this tab and ' +
         'is forgotten with it. Pages of your own get a token instead.'),
-      h('label', {}, 'Key ', input), h('div.row', {}, h('span.grow'), h('button.main', {}, 'Use it')));
+      h('label', {}, 'Key ', input), h('div.line', {}, h('span.grow'), h('button.main', {}, 'Use it')));
     const node = dialog('A key is needed', form);
     node.addEventListener('close', () => {
       if (input.value) sessionStorage.setItem(KEY, input.value);

@@ -10,7 +10,12 @@ const WHY = {
 
 export function mount(app) {
   let replayed = 0;
+  let told = '';
   const say = (name, text) => {
+    // Once for each change: who listens does not want a countdown.
+    const plain = text.replace(/,? (resumed )?after .*|, trying again.*/, '');
+    if (told && plain !== told) app.announce(`Connection: ${plain}`);
+    told = plain;
     $('link').className = name;
     if ($('status').textContent !== text) $('status').textContent = text;
   };
@@ -75,7 +80,8 @@ export function mount(app) {
   addEventListener('keydown', event => {
     const typing = event.target.closest('input, textarea, select, dialog');
     if (event.altKey && event.code === 'KeyP' && app.session) $('plug').click();
-    else if (event.altKey && event.code === 'KeyN') $('fresh').click();
+    else if (event.altKey && event.code === 'KeyN' && app.verbs === null) $('fresh').click();
+    else if (event.altKey && event.code === 'KeyA') document.querySelector('.asks .main')?.focus();
     else if (!typing && event.key === '/') $('input').focus();
     else if (!typing && event.key === '?') shortcuts();
     else return;
@@ -86,7 +92,7 @@ export function mount(app) {
 function shortcuts() {
   const rows = [
     ['Enter', 'send, or steer while an answer streams'], ['Shift Enter', 'a new line'], ['Escape', 'stop the answer'],
-    ['/', 'to the message'], ['Alt N', 'a new session'], ['Alt P', 'pull the plug, plug back in'], ['?', 'this'],
+    ['/', 'to the message'], ['Alt N', 'a new session'], ['Alt A', 'to what waits for you: Enter approves, Tab goes on'], ['Alt P', 'pull the plug, plug back in'], ['?', 'this'],
   ];
   dialog('Keyboard', h('dl.keys', {}, ...rows.flatMap(([key, what]) => [h('dt', {}, h('kbd', {}, key)), h('dd', {}, what)])));
 }

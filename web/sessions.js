@@ -56,11 +56,12 @@ export function mount(root, app) {
       h('button.round.delete', { type: 'button', title: 'Delete', onclick: () => asks(node.session) }, '×'));
     node.update = session => {
       node.session = session;
-      const age = span((Date.now() - Date.parse(session.updated_at)) / 1000);
-      const text = `${session.state} · ${session.model} · ${age}`;
+      const age = span((Date.now() - Date.parse(session.updated_at)) / 1000).replace(/ min .*/, ' min');
+      const state = id === app.session?.id && app.state.state || session.state;
+      const text = `${state} · ${session.model} · ${age}`;
       if (name.textContent !== title(session)) name.textContent = title(session);
       if (about.textContent !== text) about.textContent = text;
-      dot.className = `dot ${session.state}`;
+      dot.className = `dot ${state}`;
       node.lastChild.setAttribute('aria-label', `Delete ${title(session)}`);
       open.setAttribute('aria-current', id === app.session?.id);
     };
@@ -74,6 +75,7 @@ export function mount(root, app) {
       try {
         await app.steerage.session(id).delete();
         if (app.session?.id === id) app.open(null);
+        $('search').focus();
       } catch (error) {
         app.complain(error);
       }
@@ -81,7 +83,7 @@ export function mount(root, app) {
     } }, 'Delete');
     const node = dialog('Delete this session?',
       h('p', {}, `“${title(session)}” is deleted for real: what runs is stopped, and its log is gone for everybody.`),
-      h('div.row', {}, h('span.grow'), h('button', { type: 'button', onclick: () => node.close() }, 'Keep it'), sure));
+      h('div.line', {}, h('span.grow'), h('button', { type: 'button', onclick: () => node.close() }, 'Keep it'), sure));
     sure.focus();
   }
 
@@ -95,5 +97,11 @@ export function mount(root, app) {
     refresh();
   });
   app.on('panel', refresh);
+  let drawn;
+  app.on('state', ({ session_id, state }) => {
+    if (drawn === `${session_id} ${state}`) return;
+    drawn = `${session_id} ${state}`;
+    rows.get(session_id)?.update(rows.get(session_id).session);
+  });
   setInterval(() => { if (!document.hidden && root.checkVisibility?.() !== false) refresh(); }, LOOK_MS);
 }

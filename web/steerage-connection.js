@@ -80,8 +80,12 @@ export class Connection {
     const stop = () => this.end({ why: 'closed' });
     if (signal.aborted) stop();
     signal.addEventListener('abort', stop, { once: true });
-    this.look();
-    TRANSPORTS[this.transport](this).then(
+    // How long an application takes to give a token says nothing about the network.
+    this.steerage.credential().then(() => {
+      this.#heard = watch();
+      this.look();
+      return TRANSPORTS[this.transport](this);
+    }).then(
       () => this.end({ why: 'ended' }),
       error => this.end(error instanceof SteerageError ? { why: 'refused', error } : { why: 'lost' }),
     );

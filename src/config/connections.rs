@@ -112,6 +112,8 @@ impl Connections {
             return Err(format!("connections.{key} is at least 1"));
         }
         let ranges = [
+            // With the heartbeat of 10 s a vanished peer is found within half a minute.
+            ("unacknowledged_max_s", self.unacknowledged_max_s, 1, 19),
             // A browser sends some twenty.
             ("headers_max", self.headers_max as u64, 32, 1_000),
             // The buffer that a head is read into ends it.

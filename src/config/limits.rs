@@ -72,6 +72,11 @@ pub struct Limits {
     pub socket_messages_per_s: u32,
     /// See [`Limits::socket_messages_per_s`].
     pub socket_messages_burst: u32,
+    /// Commands that one token for a page, and those that were minted from it, give over `/control` a second, and at once. A
+    /// cancel is always taken. A key has no such bound, as with readers.
+    pub token_commands_per_s: u32,
+    /// See [`Limits::token_commands_per_s`].
+    pub token_commands_burst: u32,
     /// Seconds after which an event stream is asked to come back, a fifth more or less: connections move to where there is
     /// room, and none lives for ever.
     pub stream_age_max_s: u64,
@@ -121,6 +126,8 @@ impl Default for Limits {
             stream_opens_burst: 50,
             socket_messages_per_s: 20,
             socket_messages_burst: 40,
+            token_commands_per_s: 20,
+            token_commands_burst: 40,
             stream_age_max_s: 15 * 60,
             memory_max_bytes: 0,
         }
@@ -153,6 +160,7 @@ impl Limits {
             ("session_creates_burst", self.session_creates_burst.into()),
             ("stream_opens_burst", self.stream_opens_burst.into()),
             ("socket_messages_burst", self.socket_messages_burst.into()),
+            ("token_commands_burst", self.token_commands_burst.into()),
         ];
         if let Some((key, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
             return fail(format!("limits.{key} is at least 1"));
@@ -216,6 +224,7 @@ impl Config {
             tenant_readers_max: self.tenant_limits.readers_max,
             stream_opens: Rate { per_s: limits.stream_opens_per_s, burst: limits.stream_opens_burst },
             socket_messages: Rate { per_s: limits.socket_messages_per_s, burst: limits.socket_messages_burst },
+            token_commands: Rate { per_s: limits.token_commands_per_s, burst: limits.token_commands_burst },
             stream_age_max_s: limits.stream_age_max_s,
             drain_spread_s: self.drain_spread_s,
             retry_ms: (limits.retry_min_s * 1_000, limits.retry_max_s * 1_000),

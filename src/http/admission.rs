@@ -1,7 +1,7 @@
 //! Whether one more reader, or one more stream of an address, is let in, and what is said to one who is not.
 //!
 //! A client that gives up for good on an error status, a browser's `EventSource`, is told inside its stream. Everybody
-//! else gets the status. Commands are not asked for here: a cancel passes whatever is full.
+//! else gets the status. Of commands those of tokens are counted; a cancel passes whatever is full.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::{App, error::Problem, extract::Bodies, stream_headers};
 use crate::{
     auth::{TokenId, network},
+    command::Command,
     dialect::native::{self, Notice},
     id::{SessionKey, Tenant},
     limit::{Buckets, Memory, Permit, Pressure, Quotas, Rate},
@@ -40,6 +41,8 @@ pub struct Bounds {
     pub stream_opens: Rate,
     /// How often one socket may send a message.
     pub socket_messages: Rate,
+    /// How often one token, with those that were minted from it, may give a command over `/control`.
+    pub token_commands: Rate,
     /// Seconds that an event stream lives, a fifth more or less.
     pub stream_age_max_s: u64,
     /// Seconds over which readers come back after a stop.
@@ -60,6 +63,7 @@ pub struct Admission {
     of_tenant: Arc<Quotas<Tenant>>,
     of_token: Arc<Quotas<TokenId>>,
     opens: Buckets<IpAddr>,
+    commands: Buckets<TokenId>,
     memory: Arc<Memory>,
 }
 
@@ -120,6 +124,7 @@ impl Admission {
             of_tenant: Quotas::new(bounds.tenant_readers_max),
             of_token: Quotas::new(bounds.readers_per_token_max),
             opens: Buckets::new(bounds.stream_opens),
+            commands: Buckets::new(bounds.token_commands),
             bounds,
             memory,
         }
@@ -194,6 +199,19 @@ impl App {
             key: "limits.stream_opens_per_s",
             max: self.admission.bounds.stream_opens.per_s.into(),
             after_ms: self.overloaded_after_ms().max(ms(wait)),
+        })
+    }
+
+    /// Counts a command of a token: what it gives is remembered as long as its session, and a session remembers so many. A
+    /// key has no such bound, and a cancel is never asked for.
+    pub(super) fn gives(&self, command: &Command) -> Result<(), Problem> {
+        let counted = self.caller.grant.as_ref().filter(|_| !matches!(command, Command::Cancel(_)));
+        let Some(grant) = counted else { return Ok(()) };
+        self.admission.commands.take(&grant.root()).map_err(|wait| {
+            let per_s = self.admission.bounds.token_commands.per_s;
+            let detail =
+                format!("this token gives commands faster than it may (limits.token_commands_per_s = {per_s})");
+            Problem::new("rate_limited", detail).after_ms(ms(wait))
         })
     }
 

@@ -117,22 +117,17 @@ impl Guard {
                 match token.as_deref().map(|token| (token, self.tokens.read(token))) {
                     Some((token, Worth::Grant(grant))) => {
                         let secure = self.origins.is_secure(headers);
-                        let cookie = credential::set_cookie(token, &grant, secure, self.env.now());
+                        let prefix = credential::prefix(request.extensions());
+                        let cookie = credential::set_cookie(prefix, token, &grant, secure, self.env.now());
                         return Ok((Caller::with_token(grant), Some(cookie)));
                     }
                     // Used: it is an `EventSource` that comes back, or somebody who has found it.
-                    _ => match self.cookie_caller(request, page) {
-                        Some(admitted) => return admitted.map(|caller| (caller, None)),
-                        None => Some(unauthorized()),
-                    },
+                    _ => return self.by_cookie(request, page, |problem| counted(&self.failures, request, problem)),
                 }
             }
             Credential::None if self.keys.is_empty() => return Ok((Caller::default(), None)),
-            Credential::None => match self.cookie_caller(request, page) {
-                Some(admitted) => return admitted.map(|caller| (caller, None)),
-                // Nothing was said, so nothing was wrong.
-                None => return Err(unauthorized()),
-            },
+            // Nothing was said, so nothing was wrong.
+            Credential::None => return self.by_cookie(request, page, |problem| problem),
             Credential::Unreadable if self.keys.is_empty() => return Ok((Caller::default(), None)),
             Credential::Unreadable => Some(unauthorized()),
         };
@@ -154,6 +149,17 @@ impl Guard {
             Worth::Nothing if self.keys.is_empty() && !text.starts_with(TOKEN_PREFIX) => Ok(Caller::default()),
             Worth::Nothing => Err(Some(unauthorized())),
         }
+    }
+
+    /// Whoever says nothing that opens, and may have a cookie; `refusal` makes the refusal of one who has none.
+    fn by_cookie(
+        &self,
+        request: &Request,
+        page: Page,
+        refusal: impl FnOnce(Problem) -> Problem,
+    ) -> Result<Admitted, Problem> {
+        let caller = self.cookie_caller(request, page).unwrap_or_else(|| Err(refusal(unauthorized())))?;
+        Ok((caller, None))
     }
 
     /// Who has the token in the cookie. A browser adds it to whatever any page of the site makes it send, so what acts has

@@ -45,7 +45,9 @@ pub(super) async fn control(app: App, Session(key): Session, request: Request) -
             let headers = request.headers().clone();
             let body = app.bodies().json(request, COMMAND_BYTES_MAX).await?;
             let command = with_idempotency_key(Command::decode(&body)?, &headers)?;
-            give(&app.open_for_commands(&key).await?, command).await
+            let handle = app.open_for_commands(&key).await?;
+            app.gives(&command)?;
+            give(&handle, command).await
         }
     };
     Ok(axum::Json(app.whole(work).await?).into_response())

@@ -1,7 +1,10 @@
 //! What a request says of who makes it: a header, for a browser's WebSocket a subprotocol, for its `EventSource` a ticket in
 //! the URL, or a cookie that came with the ticket.
 
-use axum::http::{HeaderMap, HeaderValue, Method, Uri, header, uri::PathAndQuery};
+use axum::{
+    extract::NestedPath,
+    http::{Extensions, HeaderMap, HeaderValue, Method, Uri, header, uri::PathAndQuery},
+};
 
 use crate::{auth::Grant, env::Millis};
 
@@ -80,14 +83,22 @@ pub(super) fn cookie(headers: &HeaderMap) -> Option<&str> {
     pairs.find(|(name, _)| *name == COOKIE).map(|(_, token)| token)
 }
 
-/// The header that has a browser keep a token for the doors of one session: no script reads it, no page of another site
-/// makes a browser send it, and it ends with the token.
-pub(super) fn set_cookie(token: &str, grant: &Grant, secure: bool, now: Millis) -> HeaderValue {
+/// Where an application has the doors, as a browser sees them: what stands before `/v1`. A place that is a pattern is none
+/// that could be written down.
+pub(super) fn prefix(extensions: &Extensions) -> &str {
+    let nested = extensions.get::<NestedPath>().map_or("", NestedPath::as_str);
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b";{}".contains(&byte);
+    if nested.bytes().all(plain) { nested.trim_end_matches('/') } else { "" }
+}
+
+/// The header that has a browser keep a token for the doors of one session, behind `prefix`: no script reads it, no page of
+/// another site makes a browser send it, and it ends with the token.
+pub(super) fn set_cookie(prefix: &str, token: &str, grant: &Grant, secure: bool, now: Millis) -> HeaderValue {
     let secure = if secure { "; Secure" } else { "" };
     let (session, seconds) = (grant.key().session, grant.expires_at().since(now).as_secs());
-    let cookie =
-        format!("{COOKIE}={token}; Path=/v1/sessions/{session}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
-    HeaderValue::from_str(&cookie).expect("tokens and session ids are ASCII")
+    let path = format!("{prefix}/v1/sessions/{session}");
+    let cookie = format!("{COOKIE}={token}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
+    HeaderValue::from_str(&cookie).expect("tokens, prefixes and session ids are ASCII")
 }
 
 #[cfg(test)]
@@ -157,8 +168,8 @@ mod tests {
         let session = crate::id::SessionKey { tenant: Default::default(), session: "s".parse().unwrap() };
         let first = "k7q2mx.1".parse().unwrap();
         let grant = Grant::new(&session, first, crate::command::Verbs::ALL, "web".into(), 30, &env);
-        let set = set_cookie("st_x.y", &grant, true, Millis(grant.expires_at().0 - 30_000));
-        let path = "Path=/v1/sessions/s; Max-Age=30; HttpOnly; SameSite=Strict; Secure";
+        let set = set_cookie("/llm", "st_x.y", &grant, true, Millis(grant.expires_at().0 - 30_000));
+        let path = "Path=/llm/v1/sessions/s; Max-Age=30; HttpOnly; SameSite=Strict; Secure";
         assert_eq!(set, format!("steerage_token=st_x.y; {path}"));
     }
 }

@@ -195,7 +195,7 @@ impl From<CommandError> for Problem {
 impl From<SessionError> for Problem {
     fn from(error: SessionError) -> Self {
         match error {
-            SessionError::Busy => Self::new("busy", error.to_string()).after(1),
+            SessionError::Busy | SessionError::TooManySnapshots => Self::new("busy", error.to_string()).after(1),
             SessionError::Ended => Self::no_session(),
             SessionError::Store(error) => error.into(),
             SessionError::NotAllowed(_) => Self::new("verb_not_allowed", error.to_string()),

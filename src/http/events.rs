@@ -3,7 +3,7 @@
 //! A stream is a position and a loop: what is past it is joined into one write. Everything that a client should come
 //! back for is said inside a 200, because a browser's `EventSource` gives up for good on any other status.
 
-use std::{pin::pin, time::Duration};
+use std::{convert::Infallible, pin::pin, time::Duration};
 
 use axum::{
     body::Body,
@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream::BoxStream};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -151,6 +151,36 @@ pub(super) fn token_notice(fate: Fate) -> Notice<'static> {
     }
 }
 
+/// A stream within the life of the token that opened it: after `opening` it is told when the token is about to end, and
+/// nothing comes after that end, whatever `body` has ready and however slowly a peer reads.
+pub(super) fn while_token_lasts(
+    mut fate: BoxStream<'static, Fate>,
+    opening: Bytes,
+    body: impl Stream<Item = Result<Bytes, Infallible>>,
+) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    async_stream::stream! {
+        yield Ok(opening);
+        let mut body = pin!(body);
+        loop {
+            let fate = tokio::select! {
+                biased;
+                Some(fate) = fate.next() => fate,
+                piece = body.next() => match piece {
+                    Some(piece) => {
+                        yield piece;
+                        continue;
+                    }
+                    None => return,
+                },
+            };
+            yield Ok(token_notice(fate).sse(None));
+            if fate == Fate::Over {
+                return;
+            }
+        }
+    }
+}
+
 /// What is said at the end of a log. Nothing when its session is over, which its last event has said.
 pub(super) fn ending(handle: &Handle, after_ms: u64) -> Option<Notice<'static>> {
     Some(match handle.failure()? {
@@ -204,18 +234,10 @@ pub(super) fn stream(app: &App, handle: Handle, seat: Seat, start: Start, until:
     let back_after_ms = app.retry_ms();
     // A token of its own: thousands of readers on one would share one lock.
     let (stopping, lifetime, stop_notice) = (app.stopping.child_token(), app.lifetime(), app.comes_back());
-    let (mut fate, present) = (app.fate(), app.reads(Transport::Sse));
+    let (fate, present) = (app.fate(), app.reads(Transport::Sse));
     let body = async_stream::stream! {
         let _held = (seat, present);
-        yield Ok::<Bytes, std::convert::Infallible>(native::opening(retry_ms));
         let Ok(begun) = begin(&handle, start).await else { return };
-        // Since the request a peer may have taken its time with the first bytes.
-        if let Some(Some(fate)) = fate.next().now_or_never() {
-            yield Ok(token_notice(fate).sse(None));
-            if fate == Fate::Over {
-                return;
-            }
-        }
         for (notice, id) in begun.notices() {
             yield Ok(notice.sse(id));
         }
@@ -225,13 +247,6 @@ pub(super) fn stream(app: &App, handle: Handle, seat: Seat, start: Start, until:
         let mut reader = begun.reader;
         let replay_to = handle.tail();
         while reader.cursor() < replay_to {
-            // However slowly it is read: nothing comes after the token's end.
-            if let Some(Some(fate)) = fate.next().now_or_never() {
-                yield Ok(token_notice(fate).sse(None));
-                if fate == Fate::Over {
-                    return;
-                }
-            }
             match reader.ready(WRITE_BYTES_MAX).await {
                 Ok(Some(frames)) if !frames.is_empty() => yield Ok(native::join(&frames)),
                 Err(error) => {
@@ -249,16 +264,10 @@ pub(super) fn stream(app: &App, handle: Handle, seat: Seat, start: Start, until:
         let mut last_write = Instant::now();
         let mut look = pin!(sleep_until(lifetime.look_at(last_write + HEARTBEAT_EVERY)));
         while !(until == Until::Idle && handle.rests_at(reader.cursor())) {
-            // The token's end before all: nothing comes after it. Then events: what is in the log goes out before a good-bye. The heartbeat is last, and is not reset for
-            // every token: when it fires early it goes back to sleep for the rest.
+            // Events first: what is in the log goes out before a good-bye. The heartbeat is last, and is not reset for every
+            // token: when it fires early it goes back to sleep for the rest.
             tokio::select! {
                 biased;
-                Some(fate) = fate.next() => {
-                    yield Ok(token_notice(fate).sse(None));
-                    if fate == Fate::Over {
-                        return;
-                    }
-                }
                 frames = reader.next(WRITE_BYTES_MAX) => match frames {
                     Ok(Some(frames)) => {
                         last_write = Instant::now();
@@ -297,6 +306,7 @@ pub(super) fn stream(app: &App, handle: Handle, seat: Seat, start: Start, until:
             }
         }
     };
+    let body = while_token_lasts(fate, native::opening(retry_ms), body);
     (stream_headers(), Body::from_stream(body)).into_response()
 }
 

@@ -22,13 +22,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     App,
+    admission::{Overload, ms},
     error::Problem,
-    events::{From, HEARTBEAT_EVERY, Start, WRITE_BYTES_MAX, begin, caught_up, ending, token_notice},
+    events::{From, HEARTBEAT_EVERY, Start, WRITE_BYTES_MAX, begin, caught_up, ending, while_token_lasts},
     extract::{self, Form, Params},
     stream_headers,
 };
 use crate::{
-    auth::Fate,
     dialect::native::{self, Notice},
     frame::Frame,
     id::{EventId, SessionId},
@@ -97,6 +97,10 @@ struct Position {
 
 /// What one session has to say.
 enum Part {
+    /// It has no place for this reader, who is told so and waits for one.
+    Waits(Overload),
+    /// This reader has a place; nothing that is said.
+    Seated,
     Notice {
         json: String,
         kind: &'static str,
@@ -127,14 +131,15 @@ fn follow(index: usize, app: App, handle: Handle, start: Start) -> BoxStream<'st
             match app.seat(handle.key()) {
                 Ok(seat) => break seat,
                 Err(overload) => {
+                    let after = overload.after();
                     if !std::mem::replace(&mut told, true) {
-                        let notice = overload.notice();
-                        yield (index, Part::Notice { json: notice.json(), kind: notice.kind(), moves_to: None });
+                        yield (index, Part::Waits(overload));
                     }
-                    sleep(overload.after()).await;
+                    sleep(after).await;
                 }
             }
         };
+        yield (index, Part::Seated);
         let Ok(begun) = begin(&handle, start).await else {
             yield (index, Part::Gone);
             return;
@@ -188,26 +193,29 @@ fn body(
 ) -> impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> + use<> {
     let retry_ms = app.retry_ms();
     let (stopping, lifetime, stop_notice) = (app.stopping.child_token(), app.lifetime(), app.comes_back());
-    let (mut fate, present) = (app.fate(), app.reads(Transport::SseMultiplex));
-    async_stream::stream! {
+    let (fate, present) = (app.fate(), app.reads(Transport::SseMultiplex));
+    let mut places = Places::new(positions.len());
+    let body = async_stream::stream! {
         let _present = present;
-        yield Ok(native::opening(retry_ms));
         let mut stopped = pin!(stopping.cancelled());
         let mut last_write = Instant::now();
         let mut look = pin!(sleep_until(lifetime.look_at(last_write + HEARTBEAT_EVERY)));
         loop {
             tokio::select! {
                 biased;
-                Some(fate) = fate.next() => {
-                    yield Ok(token_notice(fate).sse(None));
-                    if fate == Fate::Over {
-                        return;
-                    }
-                }
                 part = parts.next() => {
                     let Some((index, part)) = part else { return };
-                    last_write = Instant::now();
-                    yield Ok(encode(&mut positions, index, part));
+                    places.note(index, &part);
+                    if let Some(bytes) = encode(&mut positions, index, part) {
+                        last_write = Instant::now();
+                        yield Ok(bytes);
+                    }
+                    // An `EventSource` that comes back is better than one that waits here for ever: it takes up a
+                    // connection and hears nothing.
+                    if let Some(after_ms) = places.come_back_after_ms() {
+                        yield Ok(native::opening(after_ms));
+                        return;
+                    }
                 }
                 () = stopped.as_mut() => {
                     yield Ok(stop_notice.sse(None));
@@ -226,16 +234,59 @@ fn body(
                 }
             }
         }
+    };
+    while_token_lasts(fate, native::opening(retry_ms), body)
+}
+
+/// Which of the sessions have a place for this reader.
+struct Places(Vec<Place>);
+
+#[derive(Clone, Copy)]
+enum Place {
+    /// Not known yet.
+    Asked,
+    Taken,
+    /// There is none; milliseconds until it makes sense to ask again.
+    None(u64),
+    /// Nothing more comes of this session.
+    Gone,
+}
+
+impl Places {
+    fn new(sessions: usize) -> Self {
+        Self(vec![Place::Asked; sessions])
+    }
+
+    fn note(&mut self, index: usize, part: &Part) {
+        self.0[index] = match part {
+            Part::Waits(overload) => Place::None(ms(overload.after())),
+            Part::Gone => Place::Gone,
+            _ => Place::Taken,
+        };
+    }
+
+    /// When a reader should come back who has no place at all, and was refused one: in milliseconds, the longest of the waits.
+    fn come_back_after_ms(&self) -> Option<u64> {
+        let mut longest = None;
+        for place in &self.0 {
+            match *place {
+                Place::Asked | Place::Taken => return None,
+                Place::None(after_ms) => longest = longest.max(Some(after_ms)),
+                Place::Gone => {}
+            }
+        }
+        longest
     }
 }
 
-fn encode(positions: &mut [Position], index: usize, part: Part) -> Bytes {
+/// What is written for it, if anything is.
+fn encode(positions: &mut [Position], index: usize, part: Part) -> Option<Bytes> {
     let session = positions[index].session.clone();
     let named = |json: &str| {
         let rest = &json[1..];
         format!("{{\"session_id\":{},{rest}", json!(session))
     };
-    match part {
+    Some(match part {
         Part::Notice { json, kind, moves_to } => {
             let mut id = String::new();
             if moves_to.is_some() {
@@ -248,6 +299,11 @@ fn encode(positions: &mut [Position], index: usize, part: Part) -> Bytes {
             positions[index].cursor = Some(id);
             native::checkpoint(cursor(positions))
         }
+        Part::Waits(overload) => {
+            let notice = overload.notice();
+            format!("event: {}\ndata: {}\n\n", notice.kind(), named(&notice.json())).into()
+        }
+        Part::Seated => return None,
         Part::Gone => format!("event: gone\ndata: {}\n\n", named(&Notice::Gone.json())).into(),
         Part::Frames(frames) => {
             let mut out = Vec::with_capacity(frames.iter().map(|(frame, _)| frame.size() + 64).sum());
@@ -257,7 +313,7 @@ fn encode(positions: &mut [Position], index: usize, part: Part) -> Bytes {
             }
             out.into()
         }
-    }
+    })
 }
 
 fn cursor(positions: &[Position]) -> String {

@@ -158,7 +158,7 @@ pub(super) async fn list(app: App, Params(query): Params<ListQuery>) -> Result<R
 
 /// `GET /v1/sessions/{session_id}`
 pub(super) async fn read(app: App, Session(key): Session) -> Result<Response, Problem> {
-    let snapshot = app.open(&key).await?.snapshot().await?;
+    let snapshot = app.open(&key).await?.snapshot_at_once().await?;
     Ok(json_response(snapshot))
 }
 

@@ -57,7 +57,7 @@ fn invalid(detail: impl Into<String>) -> Problem {
 
 /// `POST /v1/sessions/{session_id}/tokens`
 pub(super) async fn mint(app: App, Session(key): Session, request: Request) -> Result<Response, Problem> {
-    let headers = request.headers().clone();
+    let (headers, prefix) = (request.headers().clone(), credential::prefix(request.extensions()).to_owned());
     let body = app.bodies().json(request, MINT_BYTES_MAX).await?;
     let handle = app.open_for_commands(&key).await?;
     let mint: Mint = extract::parse(&body)?;
@@ -71,7 +71,7 @@ pub(super) async fn mint(app: App, Session(key): Session, request: Request) -> R
     answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if mint.cookie {
         let secure = app.origins.is_secure(&headers);
-        answer.insert(header::SET_COOKIE, credential::set_cookie(&token, &grant, secure, app.env.now()));
+        answer.insert(header::SET_COOKIE, credential::set_cookie(&prefix, &token, &grant, secure, app.env.now()));
     }
     let full = || Problem::new("busy", format!("{TICKETS_OF_TOKEN_MAX} tickets of a token wait to be used")).after(1);
     let issued = origin.map(|origin| app.tokens.ticket(&grant, origin).ok_or_else(full)).transpose()?;

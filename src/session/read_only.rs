@@ -38,7 +38,7 @@ impl ReadOnly {
     pub async fn run(mut self) {
         while let Some(request) = self.mailbox.recv().await {
             match *request {
-                Request::Snapshot { reply } => drop(reply.send(SnapshotJson::of(&self.fold))),
+                Request::Snapshot { reply } => reply.send(SnapshotJson::of(&self.fold)),
                 Request::NewestRun { reply } => drop(reply.send(self.fold.newest_run())),
                 Request::Command { .. } | Request::Delete { .. } | Request::Shutdown => {}
             }

@@ -20,7 +20,7 @@ use tokio::{
 
 pub use super::world::World;
 use super::{
-    CANCEL_LANE_REQUESTS, Handle, MAILBOX_REQUESTS, Request, Shared, SnapshotJson,
+    CANCEL_LANE_REQUESTS, Handle, MAILBOX_REQUESTS, Request, Shared, SnapshotJson, SnapshotReply,
     fold::{Fold, NewestRun},
     meter::{Meter, Watch},
     state::{Effect, Input, Limits, Out, Reply, Stamped, State, Ticket, Upstream},
@@ -84,7 +84,7 @@ pub struct Task {
 /// Something that waits for the events before it.
 enum Held {
     Effect(Effect),
-    Snapshot(oneshot::Sender<SnapshotJson>, SnapshotJson),
+    Snapshot(SnapshotReply, SnapshotJson),
     NewestRun(oneshot::Sender<Option<NewestRun>>, Option<NewestRun>),
 }
 
@@ -350,7 +350,7 @@ impl Task {
         }
         for held in batch.then {
             match held {
-                Held::Snapshot(reply, snapshot) => drop(reply.send(snapshot)),
+                Held::Snapshot(reply, snapshot) => reply.send(snapshot),
                 Held::NewestRun(reply, run) => drop(reply.send(run)),
                 Held::Effect(effect) => self.perform(effect).await,
             }

@@ -48,10 +48,11 @@ export async function run(browser, tests, only = '') {
       console.log(`skipped ${name}`);
       continue;
     }
+    const since = performance.now();
     try {
       await test();
       passed += 1;
-      console.log(`ok      ${name}`);
+      console.log(`ok      ${name} (${((performance.now() - since) / 1000).toFixed(1)} s)`);
     } catch (error) {
       failed += 1;
       console.log(`FAILED  ${name}\n${error.stack ?? error}`);
@@ -59,6 +60,8 @@ export async function run(browser, tests, only = '') {
     }
   }
   await browser.close();
+  // What a failed test has left would keep this process alive.
+  for (const server of servers) server.kill('SIGKILL');
   console.log(`${passed} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ''}`);
   process.exitCode = failed ? 1 : 0;
 }

@@ -216,6 +216,14 @@ export default {
     heard.session.open();
     await heard.until(() => heard.records.length > 5);
     heard.session.close();
+    // One that takes its time is no network that holds back.
+    const slow = new Heard(connect(own.url, {
+      token: () => sleep(600).then(() => KEY), limits: { ...QUICK, openingMs: 200 },
+    }).session(id));
+    slow.session.open();
+    await slow.until(() => slow.records.length > 5);
+    assert.deepEqual([slow.session.connection.opened, slow.session.connection.fellBack], [1, []]);
+    slow.session.close();
     const reader = await connect(own.url, { token: KEY }).session(id).mint({ verbs: ['send'] });
     const blind = new Heard(connect(own.url, { token: reader.token, limits: QUICK }).session(id));
     blind.session.open();

@@ -1,5 +1,6 @@
 // Exactly once, whatever is cut.
 import assert from 'node:assert/strict';
+import { WebSocket } from 'ws';
 import { Heard, QUICK, SEED, chance, connect, folder, rawLog, serve, sleep } from './common.mjs';
 import { tcp } from './proxy.mjs';
 
@@ -78,6 +79,56 @@ export default {
       heard.session.close();
     }
     proxy.close();
+    await server.kill();
+  },
+
+  async 'a message that is lost, one that comes twice, and one that is no JSON'() {
+    const server = await serve();
+    const { session_id } = await connect(server.url).create({
+      model: 'demo/echo', input: words(300, chance(SEED)), params: { tokens_per_second: 2000 },
+    });
+    const log = await rawLog(server.url, session_id);
+    for (const transport of ['sse', 'websocket', 'poll']) {
+      const random = chance(SEED);
+      const did = { lost: 0, doubled: 0, broken: 0 };
+      /** What becomes of one message: 0, 1 or 2 of it. */
+      const mangle = message => {
+        const dice = random();
+        if (!message.includes('"seq"') || dice > 0.06) return [message];
+        if (dice < 0.02) { did.lost += 1; return []; }
+        if (dice < 0.04) { did.doubled += 1; return [message, message]; }
+        did.broken += 1;
+        return [message.replace('"seq":', '"seq";')];
+      };
+      const mangled = async (...args) => {
+        const response = await fetch(...args);
+        if (transport === 'poll') {
+          const [, events, rest] = (await response.text()).match(/^\{"events":\[(.*)\](,"last_event_id":.*)$/s);
+          const each = events.split(/,(?=\{"id":")/).flatMap(mangle);
+          return new Response(`{"events":[${each}]${rest}`, response);
+        }
+        let left = '';
+        const split = new TransformStream({
+          transform(text, out) {
+            const frames = (left + text).split('\n\n');
+            left = frames.pop();
+            for (const frame of frames.flatMap(mangle)) out.enqueue(`${frame}\n\n`);
+          },
+        });
+        const body = response.body.pipeThrough(new TextDecoderStream()).pipeThrough(split).pipeThrough(new TextEncoderStream());
+        return new Response(body, response);
+      };
+      class Mangled extends WebSocket {
+        set onmessage(heard) { super.onmessage = ({ data }) => mangle(data).forEach(text => heard({ data: text })); }
+      }
+      const steerage = connect(server.url, { limits: QUICK, ...(transport === 'websocket' ? { WebSocket: Mangled } : { fetch: mangled }) });
+      const heard = new Heard(steerage.session(session_id, { transport }));
+      heard.session.open();
+      await heard.until(() => heard.ended(), `${transport} ends`);
+      heard.isLog(log);
+      assert.ok(did.lost > 0 && did.doubled > 0 && did.broken > 0, JSON.stringify(did));
+      heard.session.close();
+    }
     await server.kill();
   },
 };

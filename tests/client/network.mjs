@@ -176,6 +176,28 @@ export default {
   async 'a black hole is noticed and left'() { return holes({ silenceMs: 1_500 }, 4_000, 1_500); },
   'a black hole is noticed within 26 s': Object.assign(() => holes({}, 26_000, 25_000), { long: true }),
 
+  async 'after sleep: a connection whose last byte is old is left at once'() {
+    const id = await story(5000);
+    await rawLog(server.url, id);
+    const had = Date.now;
+    globalThis.document = Object.assign(new EventTarget(), { visibilityState: 'visible' });
+    try {
+      const heard = await follows(server, id);
+      await heard.until(() => heard.notices.some(({ type }) => type === 'caught_up'));
+      document.dispatchEvent(new Event('visibilitychange'));
+      assert.equal(heard.session.connection.status, 'live', 'a young one stays');
+      Date.now = () => had() + 60_000;
+      const began = performance.now();
+      document.dispatchEvent(new Event('visibilitychange'));
+      await heard.until(() => heard.session.connection.opened === 2);
+      assert.ok(performance.now() - began < 1_000);
+      heard.session.close();
+    } finally {
+      Date.now = had;
+      delete globalThis.document;
+    }
+  },
+
   async 'what the server asks for is waited, whoever looks'() {
     const id = await story(5000);
     const wait = 700;

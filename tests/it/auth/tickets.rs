@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use axum::{body::Body, http::Request};
 use serde_json::{Value, json};
+use steerage::Server;
+use tower::Service as _;
 
 use super::{FIRST, ask, bearer, config, guarded, mint, token};
 use crate::support::{Client, TestServer, client::Answer};
@@ -170,4 +173,38 @@ async fn a_cookie_on_the_machine_itself_needs_no_tls() {
         assert_eq!(cookie(&minted).1.contains(&"Secure".to_owned()), secure, "{host}");
         assert!(minted.json()["token"].is_string() && minted.json()["ticket"] == Value::Null);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cookie_is_for_the_place_where_an_application_has_the_doors() {
+    let running = Server::new(config()).expect("a valid configuration").start().expect("a start");
+    let patterned = ("/a/{app}", "/a/x", "Path=/v1/sessions/s");
+    for (nested, place, path) in [("/llm", "/llm", "Path=/llm/v1/sessions/s"), patterned] {
+        let mut app = axum::Router::new().nest(nested, running.router.clone());
+        let mut ask = async |method: &str, path: &str, body: Value| {
+            let request =
+                Request::builder().method(method).uri(format!("{place}{path}")).header("host", "steerage.test");
+            let request = match body {
+                Value::Null => request.body(Body::empty()),
+                body => request
+                    .header("authorization", bearer(FIRST))
+                    .header("content-type", "application/json")
+                    .body(Body::from(body.to_string())),
+            };
+            app.call(request.expect("a request")).await.expect("an answer")
+        };
+        ask("POST", "/v1/sessions", json!({"id": "s"})).await;
+        let wish = json!({"verbs": ["read"], "cookie": true, "ticket": true, "origin": "http://steerage.test"});
+        let minted = ask("POST", "/v1/sessions/s/tokens", wish).await;
+        let said = |answer: &axum::response::Response, path: &str| {
+            let cookie = answer.headers()["set-cookie"].to_str().expect("text").to_owned();
+            assert!(cookie.split("; ").any(|part| part == path), "{cookie}");
+        };
+        said(&minted, path);
+        let minted = axum::body::to_bytes(minted.into_body(), 4_096).await.expect("a body");
+        let minted: Value = serde_json::from_slice(&minted).expect("JSON");
+        let ticket = minted["ticket"].as_str().expect("a ticket");
+        said(&ask("GET", &format!("{EVENTS}?ticket={ticket}"), Value::Null).await, path);
+    }
+    running.stop().await;
 }

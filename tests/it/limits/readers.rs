@@ -1,7 +1,9 @@
 //! Readers of one session: the one too many is told in its own way, and the others go on.
 
+use futures_util::SinkExt as _;
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
+use tokio_tungstenite::tungstenite::Message;
 
 use super::{heard, refused};
 use crate::support::{
@@ -112,4 +114,72 @@ async fn a_reader_that_vanishes_leaves_its_place() {
         assert_eq!(story.client.delete("/v1/sessions/u").await.status, 204);
     }
     assert_eq!(story.client.stream("/v1/sessions/s/events", &[]).await.next().await.unwrap().event, "session.created");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_several_of_which_none_has_room_ends_and_says_when_to_come_back() {
+    let mut config = steerage::Config::in_memory();
+    config.limits.readers_per_session_max = 1;
+    let story = Story::configured(config, Work::default(), [slow(), slow()]);
+    story.begin(json!({"input": "go"})).await;
+    story.client.create(json!({"id": "t", "model": "script/m", "input": "go"})).await;
+    let mut one = story.client.stream("/v1/sessions/s/events", &[]).await;
+    one.until("caught_up").await;
+    // One of the two has room: the other is waited for.
+    let mut both = story.client.stream("/v1/events?sessions=s,t", &[]).await;
+    both.until("overloaded").await;
+    both.until("caught_up").await;
+    // None has.
+    for sessions in ["s", "s,t", "s,nobody"] {
+        let mut none = story.client.stream(&format!("/v1/events?sessions={sessions}"), &[]).await;
+        let told = none.rest().await;
+        let full: Vec<_> = told.iter().filter(|event| event.event == "overloaded").collect();
+        assert_eq!(full.len(), if sessions == "s,t" { 2 } else { 1 }, "{sessions}: {told:?}");
+        let longest = full.iter().map(|event| event.data["after_ms"].as_u64().unwrap()).max();
+        assert_eq!(none.retry_ms, longest, "{sessions}");
+    }
+    drop(one);
+    both.until("run.completed").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_of_the_ai_sdk_is_a_reader_while_it_plays() {
+    let mut config = steerage::Config::in_memory();
+    config.limits.readers_per_session_max = 1;
+    let story = Story::configured(config, Work::default(), [slow(), slow()]);
+    let mut socket = story.client.socket("/v1/ai-sdk/chat/ws").await;
+    let user = json!({"id": "u", "role": "user", "parts": [{"type": "text", "text": "Hi"}]});
+    let send = json!({"type": "send", "requestId": "r", "id": "s", "trigger": "submit-message", "headers": {},
+                      "messages": [user], "body": {"model": "script/m"}});
+    socket.send(Message::text(send.to_string())).await.unwrap();
+    while heard(&mut socket).await.expect("chunks")["chunk"]["type"] != "text-delta" {}
+    let mut second = story.client.stream("/v1/sessions/s/events", &[]).await;
+    assert_eq!(second.next().await.expect("an event").event, "overloaded");
+    // Neither does the socket itself get a second place.
+    let resume = json!({"type": "resume", "requestId": "q", "id": "s", "headers": {}, "body": {}});
+    socket.send(Message::text(resume.to_string())).await.unwrap();
+    while !heard(&mut socket).await.expect("a refusal").to_string().contains(LIMIT) {}
+    // A request that is stopped reads nothing any more.
+    socket.send(Message::text(json!({"type": "abort", "requestId": "r"}).to_string())).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let mut third = story.client.stream("/v1/sessions/s/events", &[]).await;
+    third.until("run.cancelled").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_makes_so_many_snapshots_at_once_and_takes_commands_meanwhile() {
+    let story = Story::new([slow()]);
+    story.begin(json!({"input": "go"})).await;
+    story.wait("text.delta", 1).await;
+    let asked = futures_util::future::join_all((0..40).map(|_| story.client.get_json("/v1/sessions/s")));
+    let steer = story.give(json!({"type": "steer", "content": "x"}));
+    let (answers, steered) = tokio::join!(asked, steer);
+    assert_eq!(steered.status, 200, "{}", String::from_utf8_lossy(&steered.body));
+    let (made, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
+    assert!(made.len() >= 4 && !refused.is_empty(), "{} were made, {} refused", made.len(), refused.len());
+    for answer in &refused {
+        assert_eq!((answer.status, answer.code().as_str(), answer.headers["retry-after"].as_str()), (429, "busy", "1"));
+        assert!(answer.json()["detail"].as_str().unwrap().contains("4 snapshots"));
+    }
+    assert_eq!(story.snapshot().await["session_id"], "s", "and then there is room");
 }

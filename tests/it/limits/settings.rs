@@ -169,11 +169,54 @@ async fn tokens_and_tickets_live_as_long_as_is_set() {
     assert_eq!(read(&[("authorization", &token)], "").await, 401, "it was good for 30 s");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_token_gives_as_many_commands_as_is_set_and_a_cancel_is_always_taken() {
+    let server = set(|config| {
+        config.keys = auth::config().keys;
+        config.limits.token_commands_per_s = 1;
+        config.limits.token_commands_burst = 2;
+    });
+    let client = server.client();
+    ask(&client, "/v1/sessions", auth::FIRST, json!({"id": "s"})).await;
+    let mint = async |secret: &str| {
+        let minted = ask(&client, "/v1/sessions/s/tokens", secret, json!({"verbs": ["steer", "cancel"]})).await;
+        minted.json()["token"].as_str().expect("a token").to_owned()
+    };
+    let first = mint(auth::FIRST).await;
+    let (of_family, other) = (mint(&first).await, mint(auth::FIRST).await);
+    let give = async |secret: &str, kind: &str| {
+        let command = json!({"type": kind, "content": (kind == "steer").then_some("x")});
+        let command = if kind == "steer" { command } else { json!({"type": kind}) };
+        ask(&client, "/v1/sessions/s/control", secret, command).await
+    };
+    // Nothing runs, so that nothing comes of them: they are counted all the same.
+    for secret in [&first, &of_family] {
+        assert_ne!(give(secret, "steer").await.status, 429);
+    }
+    let refused = give(&first, "steer").await;
+    assert_eq!((refused.status, refused.code().as_str()), (429, "rate_limited"));
+    assert!(refused.json()["detail"].as_str().expect("a detail").contains("limits.token_commands_per_s = 1"));
+    assert_eq!(refused.headers["retry-after"], "1");
+    for secret in [&first, &of_family] {
+        assert_ne!(give(secret, "cancel").await.status, 429, "a cancel");
+    }
+    for secret in [&other, auth::FIRST] {
+        assert_ne!(give(secret, "steer").await.status, 429, "another one");
+    }
+    for _ in 0..5 {
+        assert_ne!(give(auth::FIRST, "steer").await.status, 429, "a key has no such bound");
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_ne!(give(&first, "steer").await.status, 429, "a second later");
+}
+
 type Change = fn(&mut Config);
 
 #[test]
 fn what_makes_no_sense_is_refused_by_name() {
-    let rows: [(&str, Change); 12] = [
+    let rows: [(&str, Change); 14] = [
+        ("connections.unacknowledged_max_s is 1 to 19", |c| c.connections.unacknowledged_max_s = 20),
+        ("limits.token_commands_burst is", |c| c.limits.token_commands_burst = 0),
         ("limits.create_bytes_max is 65536", |c| c.limits.create_bytes_max = 1),
         ("limits.token_ttl_max_s is 1 to 900", |c| c.limits.token_ttl_max_s = 901),
         ("limits.ticket_ttl_s is", |c| c.limits.ticket_ttl_s = 301),
