@@ -72,7 +72,7 @@ socket.onmessage = ({ data }) => {
       about: 'Reconnects, falls back to WebSocket or long poll where a proxy buffers, retries commands: each event exactly once.',
       code: `import { Steerage } from ${text(`${base}steerage-client.js`)};
 
-const steerage = new Steerage({${keyed ? '\n  // Asked again when it expires. Your back end mints it: POST …/tokens\n  token: async () => (await fetch(\'/my-token\')).text(),\n' : ''}});
+const steerage = new Steerage(${keyed ? '{\n  // Asked again when it expires. Your back end mints it: POST …/tokens\n  token: async () => (await fetch(\'/my-token\')).text(),\n}' : ''});
 const session = steerage.session(${text(session)});
 session.on('event', ({ event, id }) => {
   if (event.type === 'text.delta') console.log(id, event.text);
@@ -83,8 +83,9 @@ console.log(receipt.status, receipt.seq);`,
     }, {
       id: 'react', group: 'React', name: 'useSession', runs: 'react',
       about: 'The messages as they stream, and what can be said.',
-      code: `import { Steerage } from ${text(`${base}steerage-client.js`)};
-import { useSession } from ${text(`${base}steerage-react.js`)}; // Or from your copies of these files.
+      code: `// curl -sO ${quoted(`${base}steerage-{react,client,connection,state}.js`)}
+import { Steerage } from './steerage-client.js';
+import { useSession } from './steerage-react.js';
 
 const steerage = new Steerage({ url: ${text(base)}${keyed ? ', token: async () => (await fetch(\'/my-token\')).text()' : ''} });
 

@@ -3,10 +3,10 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, rmSync } from 'node:fs';
-import http from 'node:http';
 import { createRequire } from 'node:module';
 import { promisify } from 'node:util';
 import { PATIENCE, launch, log as read, of, run, serve } from './common.mjs';
+import { hasty } from './hasty.mjs';
 
 const [executablePath, binary, shots, only] = process.argv.slice(2);
 mkdirSync(shots, { recursive: true });
@@ -135,7 +135,7 @@ const tests = {
     await tab.close();
   },
   async 'what was before the page is loaded by pages, also by scrolling up, and stays where it is read'() {
-    const { base, model, close } = await hasty();
+    const { base, model, close } = await hasty(binary);
     const session = await create({ ...model, input: '2500' }, base);
     const framesOf = await pending(session, base);
     assert.ok(framesOf.size > 2_100, `${framesOf.size} events`);
@@ -321,7 +321,7 @@ const tests = {
     await tab.close();
   },
   async '20,000 events: few rows in the document, frames in time, the end followed unless one reads'() {
-    const { base, model, close } = await hasty();
+    const { base, model, close } = await hasty(binary);
     const session = await create(model, base);
     const tab = await Tab.open(session, { base });
     await tab.unfold();
@@ -372,7 +372,7 @@ const tests = {
     await close();
   },
   async 'there is a bound to what is kept, and it is said'() {
-    const { base, model, close } = await hasty();
+    const { base, model, close } = await hasty(binary);
     const session = await create({ ...model, input: '30000' }, base);
     await pending(session, base, 4);
     const tab = await Tab.open(session, { base });
@@ -445,7 +445,7 @@ const tests = {
   async 'a server that starts again has other ids, and the pages before are found all the same'() {
     const folder = `${shots}/timeline-store`;
     rmSync(folder, { recursive: true, force: true });
-    const { base, model, restart, close } = await hasty(`disk:${folder}`);
+    const { base, model, restart, close } = await hasty(binary, `disk:${folder}`);
     const session = await create({ ...model, input: '1500' }, base);
     for (const more of ['2500', '100']) {
       await pending(session, base);
@@ -520,49 +520,6 @@ const tests = {
     }
   },
 };
-
-/**
- * A model that writes the arguments of two calls at once, as many pieces as the last message says, as fast as it can. What
- * follows each other in a block is one event where it comes together; these are all events of their own.
- */
-async function hasty(store = 'memory') {
-  const model = http.createServer(async (request, response) => {
-    let body = '';
-    for await (const part of request) body += part;
-    if (request.url === '/v1/models') return response.setHeader('content-type', 'application/json').end('{"object":"list","data":[{"id":"hasty","object":"model"}]}');
-    const pieces = Number(JSON.parse(body).messages.findLast(({ role }) => role === 'user').content);
-    response.setHeader('content-type', 'text/event-stream');
-    const say = (delta, finish_reason = null) => response.write(`data: ${JSON.stringify({ id: 'x', object: 'chat.completion.chunk',
-      created: 0, model: 'hasty', choices: [{ index: 0, delta, finish_reason }] })}\n\n`);
-    const call = (index, args, more = {}) => say({ tool_calls: [{ index, function: { arguments: args, ...more.function }, ...more.call }] });
-    for (const index of [0, 1]) call(index, '{"words":"', { call: { id: `call_${index}_${Date.now()}`, type: 'function' }, function: { name: 'note' } });
-    for (let piece = 2; piece < pieces - 2; piece += 1) {
-      if (!call(piece % 2, `w${piece} `)) await once(response, 'drain');
-    }
-    for (const index of [0, 1]) call(index, '"}');
-    say({}, 'tool_calls');
-    response.end('data: [DONE]\n\n');
-  });
-  await once(model.listen(0, '127.0.0.1'), 'listening');
-  const upstream = ['--upstream', `fast=http://127.0.0.1:${model.address().port}/v1`];
-  let [base, server] = await serve(binary, '127.0.0.1:0', store, ...upstream);
-  const tools = [{ name: 'note', description: 'Takes a note.', parameters: { type: 'object' }, executor: 'client' }];
-  // Its runs wait for somebody: it would wait for them.
-  const kill = () => {
-    server.kill('SIGKILL');
-    return once(server, 'exit');
-  };
-  const restart = async () => {
-    await kill();
-    [, server] = await serve(binary, base.slice('http://'.length), store, ...upstream);
-  };
-  const close = async () => {
-    await kill();
-    model.closeAllConnections();
-    model.close();
-  };
-  return { base, model: { model: 'fast/hasty', tools }, restart, close };
-}
 
 /** Frames of a session whose run waits for somebody: its stream does not end, curl is ended. */
 async function pending(session, base = url, seconds = 2) {
