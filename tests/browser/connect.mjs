@@ -1,4 +1,4 @@
-// Runs every snippet of "Connect your app" as it stands: node connect.mjs URL CHROMIUM FOLDER-FOR-SCREENSHOTS BINARY [ONLY]
+// Runs every snippet of "Connect your app" as it stands: node connect.mjs CHROMIUM BINARY FOLDER [ONLY]
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -8,11 +8,12 @@ import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { PATIENCE, launch, log as read, run, serve, textOf } from './common.mjs';
 
-const [url, executablePath, shots, binary, only] = process.argv.slice(2);
+const [executablePath, binary, shots, only] = process.argv.slice(2);
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const work = path.resolve(shots, 'connect');
 mkdirSync(work, { recursive: true });
 const browser = await launch(executablePath);
+const [url] = await serve(binary, '127.0.0.1:0', 'memory');
 const KEY = 'sk_a-key-that-no-page-may-show-0123456789';
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
