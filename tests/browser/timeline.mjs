@@ -531,3 +531,5 @@ async function pending(session, base = url, seconds = 2) {
 }
 
 await run(browser, tests, only);
+// A test that failed may have left a server: what was started ends with this process.
+process.exit();
