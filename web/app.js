@@ -2,7 +2,7 @@
 import { Steerage } from '../steerage-client.js';
 import { fold, initial } from '../steerage-state.js';
 import * as chat from './chat.js';
-import { credential, parse, readsKey } from './key.js';
+import { credential, isKeyed, parse, readsKey } from './key.js';
 import * as link from './link.js';
 import * as sessions from './sessions.js';
 import { $ } from './dom.js';
@@ -19,6 +19,7 @@ export const app = {
   state: initial(),
   /** What the credential may do; null is everything. */
   verbs: null,
+  get keyed() { return isKeyed(app); },
   may: verb => app.verbs === null || app.verbs.includes(verb),
 
   on(type, heard) {

@@ -4,7 +4,7 @@ import { copy, h } from './dom.js';
 import { snippets } from './snippets.js';
 
 class Connect {
-  #app; #all = []; #chosen = ''; #keyed = false; #cursor = '';
+  #app; #all = []; #chosen = ''; #cursor = '';
 
   constructor(root, app) {
     this.#app = app;
@@ -25,15 +25,7 @@ class Connect {
     root.append(h('h2', { class: 'hidden-title' }, 'Connect your app'), this.none, this.key, this.body);
     app.on('session', () => this.#make());
     app.on('state', () => this.#follow());
-    app.on('connection', ({ status }) => { if (status === 'live') this.#ask(); });
-    this.#make();
-  }
-
-  /** Whether the page has to show who it is; then an app has to, too. */
-  async #ask() {
-    const keyed = Boolean(await this.#app.steerage.credential().catch(() => ''));
-    if (keyed === this.#keyed) return;
-    this.#keyed = keyed;
+    app.on('connection', ({ status }) => { if (status === 'live') this.#make(); });
     this.#make();
   }
 
@@ -48,10 +40,10 @@ class Connect {
     const { session, state, steerage } = this.#app;
     this.body.hidden = !session || !state?.model;
     this.none.hidden = !this.body.hidden;
-    this.key.hidden = !this.#keyed || this.body.hidden;
+    this.key.hidden = !this.#app.keyed || this.body.hidden;
     if (this.body.hidden) return;
     this.#cursor = session.cursor;
-    this.#all = snippets({ base: steerage.url.href, session: session.id, model: state.model, cursor: session.cursor, keyed: this.#keyed });
+    this.#all = snippets({ base: steerage.url.href, session: session.id, model: state.model, cursor: session.cursor, keyed: this.#app.keyed });
     if (!this.tabs.childElementCount) this.#makeTabs();
     this.#show(this.#chosen || this.#all[0].id);
   }

@@ -23,6 +23,9 @@ export function readsKey(app, id, token, verbs) {
   app.verbs = app.guest?.verbs ?? null;
 }
 
+/** Whether this page has to show who it is; then an app has to, too. */
+export const isKeyed = app => Boolean(app.guest || sessionStorage.getItem(KEY));
+
 /** The credential for a request; asks for a key where the server wants one. */
 export function credential(app, { reason }) {
   // The token of a link that is over stays what it is, and the page says so.
