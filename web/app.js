@@ -123,7 +123,13 @@ function read() {
 }
 
 /** The URL is the session: a reload, a bookmark and the browser's Back come to it. */
-const arrive = () => app.open(read());
+function arrive() {
+  const before = app.guest?.token;
+  const id = read();
+  // Another credential is another page: nothing that was asked with the one stays with the other.
+  if (app.guest?.token !== before) return location.reload();
+  app.open(id);
+}
 
 for (const tab of document.querySelectorAll('[data-go]')) tab.onclick = () => app.go(tab.dataset.go);
 $('side-tabs').onkeydown = event => {

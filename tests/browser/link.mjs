@@ -188,6 +188,14 @@ const tests = {
     await tab.$('dialog button', { hasText: 'Take back' }).click();
     await third.link('no longer good');
     third.forgives(/401/);
+    // Elsewhere by the address: what the link allowed is left behind, and what it did not is there again.
+    await third.page.evaluate(session => { location.hash = `#/${session}x`; }, tab.session());
+    await third.link('no such session');
+    await third.$('#session-list li').first().waitFor();
+    await third.page.goBack();
+    await third.link('no longer good');
+    assert.equal(await third.$('#sessions').isVisible(), false);
+    third.forgives(/40[14]/);
     for (const each of [third, other, tab]) await each.close();
   },
   async 'a second device with everything steers, approves and stops for both'() {
