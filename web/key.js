@@ -5,6 +5,8 @@ import { $, dialog, h } from './dom.js';
 const KEY = 'steerage.key';
 const tokenOf = id => `steerage.token.${id}`;
 let asking;
+/** Whoever closes the question is not asked again before a reload: the page asks the server every few seconds. */
+let declined = false;
 
 /** `#/ID?token=…&can=read,send` */
 export function parse(hash) {
@@ -32,6 +34,7 @@ export function credential(app, { reason }) {
   if (app.guest) return app.guest.token;
   if (reason === 'first') return sessionStorage.getItem(KEY) ?? '';
   sessionStorage.removeItem(KEY);
+  if (declined) return '';
   return asking ??= ask().finally(() => { asking = undefined; });
 }
 
@@ -45,6 +48,7 @@ function ask() {
     const node = dialog('A key is needed', form);
     node.addEventListener('close', () => {
       if (input.value) sessionStorage.setItem(KEY, input.value);
+      else declined = true;
       resolve(input.value);
     });
     input.focus();

@@ -500,4 +500,3 @@ const tests = {
 };
 
 await run(browser, tests, only);
-process.exit(); // The servers of this process have nothing to finish.

@@ -36,6 +36,12 @@ export async function log(base, session, more = {}) {
     after = page.last_event_id;
   }
 }
+/** What is made by a request; a refusal is an error. */
+export async function post(base, path, body) {
+  const answer = await fetch(base + path, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
+  if (!answer.ok) throw new Error(await answer.text());
+  return answer.json();
+}
 export const textOf = events => events.filter(e => e.type === 'text.delta').map(e => e.text).join('');
 export const of = (events, type) => events.filter(e => e.type === type);
 
@@ -60,9 +66,7 @@ export async function run(browser, tests, only = '') {
     }
   }
   await browser.close();
-  // What a failed test has left would keep this process alive.
-  for (const server of servers) server.kill('SIGKILL');
   console.log(`${passed} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ''}`);
-  // A name that fits no test proves nothing.
-  process.exitCode = failed || !passed ? 1 : 0;
+  // A name that fits no test proves nothing. What a failed test has left would keep this process alive.
+  process.exit(failed || !passed ? 1 : 0);
 }

@@ -1,7 +1,6 @@
 // Runs every snippet of "Connect your app" as it stands: node connect.mjs CHROMIUM BINARY FOLDER [ONLY]
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
@@ -321,7 +320,5 @@ for (const [where, world] of Object.entries(worlds)) {
   }
 }
 
+process.on('exit', () => { if (skipped) console.log(`${skipped} snippets were NOT RUN, see above`); });
 await run(browser, tests, only);
-if (skipped) console.log(`${skipped} snippets were NOT RUN, see above`);
-keyed.kill('SIGKILL');
-await once(keyed, 'exit').catch(() => {});

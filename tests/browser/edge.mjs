@@ -201,4 +201,3 @@ const tests = {
 };
 
 await run(browser, tests, only);
-process.exit();

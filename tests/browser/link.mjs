@@ -223,6 +223,11 @@ const tests = {
     const [base, server] = await serve(binary, '127.0.0.1:0', 'memory', '--api-key', 'sk_playground-0123456789');
     const tab = await Tab.open(browser, base);
     const key = tab.$('#key');
+    await key.press('Escape');
+    await tab.$('#session-note', { hasText: 'cannot be read' }).waitFor();
+    await tab.page.waitForTimeout(6_000);
+    assert.equal(await key.count(), 0, 'whoever closes the question has answered it');
+    await tab.page.reload();
     await key.fill('sk_wrong-0123456789');
     await key.press('Enter');
     await key.waitFor({ state: 'detached' });

@@ -1,7 +1,7 @@
 // Drives the playground in a real browser against a real server: node page.mjs CHROMIUM BINARY FOLDER [ONLY]
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
-import { launch, of, run, serve, textOf } from './common.mjs';
+import { launch, of, post, run, serve, textOf } from './common.mjs';
 import { DESKTOP, PHONE, Tab } from './tab.mjs';
 
 const [executablePath, binary, shots, only] = process.argv.slice(2);
@@ -149,9 +149,7 @@ const tests = {
   },
   async 'a tool that the client runs is answered on the page'() {
     const tools = [{ name: 'get_weather', description: 'The weather', parameters: { type: 'object', properties: { city: { type: 'string' } } } }];
-    const answer = await fetch(`${url}/v1/sessions`, { method: 'POST', headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ model: 'demo/assistant', input: 'What is the weather in Oslo?', tools }) });
-    const { session_id } = await answer.json();
+    const { session_id } = await post(url, '/v1/sessions', { model: 'demo/assistant', input: 'What is the weather in Oslo?', tools });
     const tab = await open({ hash: `#/${session_id}` });
     await tab.$('.card .state', { hasText: 'waits for its output' }).waitFor();
     await tab.$('.card textarea').fill('{"weather":"raining frogs"}');

@@ -1,11 +1,10 @@
 // Drives the timeline as a person would: node timeline.mjs CHROMIUM BINARY FOLDER [ONLY]
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { promisify } from 'node:util';
-import { PATIENCE, launch, log as read, of, run, serve } from './common.mjs';
+import { bySeq, curl, dataOf, equalsLog, events, size } from './frames.mjs';
+import { PATIENCE, launch, log as read, of, post, run, serve } from './common.mjs';
 import { hasty } from './hasty.mjs';
 
 const [executablePath, binary, shots, only] = process.argv.slice(2);
@@ -13,25 +12,13 @@ mkdirSync(shots, { recursive: true });
 const browser = await launch(executablePath);
 const [url] = await serve(binary, '127.0.0.1:0', 'memory');
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-const curl = async (...args) => (await promisify(execFile)('curl', ['-sN', ...args], { maxBuffer: 1 << 28 })).stdout;
-const post = async (base, path, body) => {
-  const answer = await fetch(base + path, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
-  assert.ok(answer.ok, await answer.clone().text());
-  return answer.json();
-};
 const create = (body, base = url) => post(base, '/v1/sessions', body).then(({ session_id }) => session_id);
 const ended = async (session, base = url) => {
   await curl(`${base}/v1/sessions/${session}/events?until=idle`);
   return read(base, session);
 };
-/** The frames of a stream by their seq, as curl prints them. */
-async function frames(session, base = url) {
-  const stream = await curl(`${base}/v1/sessions/${session}/events?until=idle`);
-  return new Map(stream.split('\n\n').filter(frame => frame.startsWith('id: ')).map(frame => [Number(/^id: \w+\.(\d+)/.exec(frame)[1]), frame + '\n\n']));
-}
-const dataOf = frame => /^data: (.*)$/m.exec(frame)[1];
-/** As the list says it. */
-const size = bytes => bytes < 10_000 ? `${bytes.toLocaleString('en')} B` : `${(bytes / 1e3).toFixed(bytes < 100_000 ? 1 : 0)} kB`;
+const frames = async (session, base = url) => bySeq(await curl(`${base}/v1/sessions/${session}/events?until=idle`));
+const pending = async (session, base = url, seconds = 2) => bySeq(await curl(`${base}/v1/sessions/${session}/events`, seconds));
 
 /** A page with its timeline, and what a person does with it. */
 class Tab {
@@ -97,17 +84,6 @@ class Tab {
     this.errors.splice(before, Infinity, ...this.errors.slice(before).filter(error => !error.includes('inline style')));
   }
   async close() { await this.context.close(); assert.deepEqual(this.errors, []); }
-}
-
-/** Rows of the log alone. */
-const events = rows => rows.filter(({ seq }) => /^\d/.test(seq));
-function equalsLog(rows, framesOf) {
-  const shown = events(rows);
-  assert.equal(shown.length, framesOf.size);
-  for (const [at, { seq, type, size: said }] of shown.entries()) {
-    const data = dataOf(framesOf.get(at + 1));
-    assert.deepEqual({ seq, type, said }, { seq: String(at + 1), type: JSON.parse(data).type, said: size(Buffer.byteLength(data)) });
-  }
 }
 
 const tests = {
@@ -521,15 +497,4 @@ const tests = {
   },
 };
 
-/** Frames of a session whose run waits for somebody: its stream does not end, curl is ended. */
-async function pending(session, base = url, seconds = 2) {
-  const child = execFile('curl', ['-sN', '--max-time', String(seconds), `${base}/v1/sessions/${session}/events`], { maxBuffer: 1 << 28 });
-  let stream = '';
-  child.stdout.on('data', data => { stream += data; });
-  await once(child, 'close');
-  return new Map(stream.split('\n\n').filter(frame => frame.startsWith('id: ')).map(frame => [Number(/^id: \w+\.(\d+)/.exec(frame)[1]), frame + '\n\n']));
-}
-
 await run(browser, tests, only);
-// A test that failed may have left a server: what was started ends with this process.
-process.exit();
