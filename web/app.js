@@ -8,6 +8,8 @@ import * as sessions from './sessions.js';
 import { $ } from './dom.js';
 
 const listeners = new Map();
+/** A place of this page. An address that begins with # would be one of the base's: they differ where the page is nested. */
+const at = place => location.pathname + location.search + place;
 const steerage = new Steerage({ url: document.baseURI, token: why => credential(app, why) });
 
 export const app = {
@@ -36,7 +38,7 @@ export const app = {
     app.state = initial();
     app.session = id ? steerage.session(id, { transport: $('transport').value, from }) : null;
     const place = id ? `#/${encodeURIComponent(id)}` : '#/';
-    if (location.hash.split('?')[0] !== place && (id || location.hash)) history.pushState(null, '', place);
+    if (location.hash.split('?')[0] !== place && (id || location.hash)) history.pushState(null, '', at(place));
     if (app.session) follow(app.session);
     emit('session', app.session);
     emit('state', app.state);
@@ -45,9 +47,12 @@ export const app = {
 
   /** Makes a session of what is said first, and opens it. */
   async create(input, model) {
-    const title = input.length > 60 ? input.slice(0, 59) + '…' : input;
+    // By characters: half of one is no text.
+    const words = [...input];
+    const title = words.length > 60 ? words.slice(0, 59).join('') + '…' : input;
     const { session_id } = await steerage.create({ input, model, metadata: { title } });
-    app.open(session_id, 'start');
+    // Whoever has opened another one meanwhile stays there.
+    if (!app.session) app.open(session_id, 'start');
     sessions.refresh();
   },
 
@@ -116,7 +121,7 @@ function follow(session) {
 function read() {
   const { id, token, verbs } = parse(location.hash);
   // A token is not left where it is seen, kept in a history, or copied with the address.
-  if (token) history.replaceState(null, '', `#/${encodeURIComponent(id)}`);
+  if (token) history.replaceState(null, '', at(`#/${encodeURIComponent(id)}`));
   readsKey(app, id, token, verbs);
   document.body.classList.toggle('guest', app.verbs !== null);
   return id || null;

@@ -68,6 +68,10 @@ function words(text) {
   return typeof value === 'string' ? value : text.trim();
 }
 
+/** Whether a number in it is not what was said: JavaScript has no larger integers. */
+const isRounded = value => typeof value === 'number' ? Number.isInteger(value) && !Number.isSafeInteger(value)
+  : value !== null && typeof value === 'object' && Object.values(value).some(isRounded);
+
 function editor(label, value) {
   const edit = h('textarea.json', { 'aria-label': label, spellcheck: 'false', rows: Math.min(12, value.split('\n').length) });
   edit.value = value;
@@ -94,6 +98,10 @@ function approves({ approval_id, arguments: args, expires_at }, app) {
   let ticks;
   tick();
   ticks = setInterval(tick, 1000);
+  if (isRounded(args)) {
+    edit.readOnly = true;
+    form.append(h('p.bad', {}, 'A number here is larger than this page can show: it is rounded above, and approved as the model said it.'));
+  }
   if (!app.may('approve')) {
     edit.readOnly = true;
     form.append(h('div.line', {}, left, h('span.dim', {}, 'This link does not approve.')));

@@ -17,8 +17,10 @@ export function mount(root, app) {
   $('latest').onclick = () => { follows = true; toEnd(); $('latest').hidden = true; scroll.focus({ preventScroll: true }); };
 
   /** Gives a command; says what went wrong. */
-  const give = async command => {
+  const give = async (command, button) => {
+    if (button) button.disabled = true;
     try { return await command(app.session); } catch (error) { app.complain(error); }
+    finally { if (button) button.disabled = false; }
   };
 
   function draw(state) {
@@ -51,7 +53,7 @@ export function mount(root, app) {
       parts.push(h('span', {}, '■ Stopped before the first word.'));
     }
     const again = !run && last_run && ['failed', 'cancelled'].includes(last_run.outcome) && app.may('send') && app.may('cancel');
-    if (again) parts.push(h('button.small', { type: 'button', onclick: () => { $('input').focus(); give(s => s.regenerate()); } }, 'Try again'));
+    if (again) parts.push(h('button.small', { type: 'button', onclick: ({ target }) => { $('input').focus(); give(s => s.regenerate(), target); } }, 'Try again'));
     const text = parts.map(part => part.textContent).join();
     if (end.dataset.text !== text) end.replaceChildren(...parts);
     end.dataset.text = text;
@@ -108,16 +110,43 @@ export function mount(root, app) {
   });
   app.on('state', draw);
 
+  /** What is being made. A second press is none. */
+  let creating = false;
+
   async function submit(content, model = $('model').value) {
+    const { session } = app;
+    if (!session && creating) return;
     try {
-      if (!app.session) return await app.create(content, model || undefined);
+      if (!session) {
+        creating = true;
+        return await app.create(content, model || undefined);
+      }
       follows = true;
-      if (running) await app.session.steer(content, { when: $('when').value });
-      else await app.session.send(content);
+      if (running) await session.steer(content, { when: $('when').value });
+      else await session.send(content);
     } catch (error) {
       app.complain(error);
-      $('input').value ||= content;
+      // What could not be said is not lost, and is not said to somebody else.
+      if (app.session === session) $('input').value = [content, $('input').value].filter(Boolean).join('\n');
+      else app.complain(`${error.message}; it was: ${content}`);
       sizes();
+    } finally {
+      if (!session) creating = false;
+    }
+  }
+
+  /** Stops what is seen running, and nothing that begins after it however late the command arrives. */
+  async function stop() {
+    const run_id = app.state.run?.run_id;
+    if (!run_id) return;
+    $('stop').disabled = true;
+    try {
+      await app.session.cancel({ run_id });
+    } catch (error) {
+      // It had ended, and another one runs.
+      if (error.code !== 'run_mismatch') app.complain(error);
+    } finally {
+      $('stop').disabled = false;
     }
   }
 
@@ -129,7 +158,7 @@ export function mount(root, app) {
   $('form').onsubmit = event => {
     event.preventDefault();
     const content = $('input').value;
-    if (!content.trim()) return;
+    if (!content.trim() || creating) return;
     $('input').value = '';
     sizes();
     submit(content);
@@ -141,9 +170,12 @@ export function mount(root, app) {
     }
   };
   addEventListener('keydown', event => {
-    if (event.key === 'Escape' && running && !document.querySelector('dialog[open]') && !$('stop').hidden) $('stop').click();
+    // In another field it means something else.
+    const elsewhere = event.isComposing || event.defaultPrevented || document.querySelector('dialog[open]')
+      || event.target !== $('input') && event.target.closest?.('input, select, textarea');
+    if (event.key === 'Escape' && running && !elsewhere && !$('stop').hidden) $('stop').click();
   });
-  $('stop').onclick = () => give(session => session.cancel());
+  $('stop').onclick = stop;
   $('skip').onclick = () => $('input').focus();
   for (const button of $('starters').children) {
     button.onclick = () => {

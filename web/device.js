@@ -1,5 +1,6 @@
 // A second device: a token for this session alone, in a link.
-import { $, copy, dialog, h, span } from './dom.js';
+import { Steerage } from '../steerage-client.js';
+import { copy, dialog, h, span } from './dom.js';
 
 const FULL = ['read', 'send', 'steer', 'cancel', 'approve'];
 
@@ -42,11 +43,13 @@ function show(app, session, { token, token_id, verbs, expires_at }, result) {
   const copies = h('button', { type: 'button', onclick: () => copy(url, copies) }, 'Copy');
   const revoke = h('button.stop', { type: 'button', onclick: async () => {
     try {
-      await app.steerage.json(`v1/sessions/${encodeURIComponent(session.id)}/tokens/${token_id}`, { method: 'DELETE' });
+      // By itself: a token takes back itself, and no other that was minted from it.
+      const minted = new Steerage({ url: app.base, token });
+      await minted.json(`v1/sessions/${encodeURIComponent(session.id)}/tokens/${token_id}`, { method: 'DELETE' });
       clearInterval(ticks);
       result.replaceChildren(h('p', {}, 'The link has been taken back: what it had open has ended.'));
     } catch (error) {
-      app.complain(error);
+      left.textContent = error.message;
     }
   } }, 'Take back');
   const opens = h('a.button', { href: url, target: '_blank', rel: 'noopener', id: 'device-open' }, 'Open');

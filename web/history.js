@@ -22,6 +22,8 @@ function read(steerage, id, after, last, signal) {
     session.on('event', record => {
       if (done || record.type === 'snapshot') return;
       if (record.seq <= last) records.push(record);
+      // Of a walk from the start only its end is wanted, and what that follows.
+      if (records.length > 2 * PAGE_MAX) records.splice(0, records.length - PAGE_MAX - 1);
       if (record.seq >= last) end(resolve, { records });
     });
     session.on('notice', ({ type }) => {

@@ -1,6 +1,8 @@
 // The bar: how the page is connected, the plug, the transport, the second device.
 import { $, dialog, h } from './dom.js';
 import { offer } from './device.js';
+import { browser } from './kept.js';
+import { forgets } from './key.js';
 
 const NAMES = { sse: 'SSE', websocket: 'WebSocket', poll: 'long poll' };
 const WHY = {
@@ -29,7 +31,7 @@ export function mount(app) {
     }
     const { status, transport, resumedFrom, reason, retryAt, fellBack } = connection;
     const unplugged = status === 'closed' && reason === 'disconnected';
-    $('plug').textContent = unplugged ? 'Plug back in' : 'Pull the plug';
+    $('plug').textContent = unplugged ? 'Plug back in' : status === 'closed' ? 'Try again' : 'Pull the plug';
     $('plug').setAttribute('aria-pressed', unplugged);
     const after = id => id ? ` after ${id}` : '';
     const fell = fellBack.map(({ transport, reason }) =>
@@ -52,6 +54,7 @@ export function mount(app) {
   app.on('session', () => { replayed = 0; $('cursor').textContent = ''; show(); });
   app.on('connection', connection => {
     if (connection.status === 'connecting') replayed = 0;
+    if (connection.reason === 'unauthorized') forgets(app, app.session.id);
     show();
   });
   app.on('event', record => { if (!record.live && record.type !== 'snapshot') replayed += 1; });
@@ -65,14 +68,13 @@ export function mount(app) {
   setInterval(() => app.session?.connection.status === 'waiting' && show(), 1000);
 
   $('plug').onclick = () => {
-    const { status, reason } = app.session.connection;
-    if (status === 'closed' && reason === 'disconnected') app.session.open();
+    if (app.session.connection.status === 'closed') app.session.open();
     else app.session.close();
   };
-  const kept = localStorage.getItem('steerage.transport');
+  const kept = browser.get('steerage.transport');
   if (kept && kept in { auto: 1, ...NAMES }) $('transport').value = kept;
   $('transport').onchange = () => {
-    localStorage.setItem('steerage.transport', $('transport').value);
+    browser.set('steerage.transport', $('transport').value);
     app.session?.use($('transport').value);
   };
   $('device').onclick = () => offer(app);

@@ -15,8 +15,21 @@ export function mount(root, app) {
   const words = session => JSON.stringify([session.session_id, session.model, session.metadata]).toLowerCase();
   const rows = new Map();
 
+  // One reading at a time, and one more if somebody asked meanwhile: an older answer never comes after a newer one.
+  let [reading, again] = [false, false];
   reads = async () => {
     if (app.verbs !== null) return;
+    if (reading) {
+      again = true;
+      return;
+    }
+    [reading, again] = [true, false];
+    await look();
+    reading = false;
+    if (again) reads();
+  };
+
+  async function look() {
     const state = $('state-filter').value || undefined;
     try {
       let [found, cursor] = [[], undefined];
@@ -27,11 +40,13 @@ export function mount(root, app) {
       } while (next !== null && found.length < wide);
       if (state !== ($('state-filter').value || undefined)) return;
       list = found;
+      const there = new Set(list.map(session => session.session_id));
+      for (const id of rows.keys()) if (!there.has(id)) rows.delete(id);
       draw();
     } catch (error) {
       $('session-note').textContent = `The list cannot be read: ${error.message}`;
     }
-  };
+  }
 
   function draw() {
     const wanted = $('search').value.trim().toLowerCase();

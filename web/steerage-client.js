@@ -79,8 +79,10 @@ export class Steerage {
   /** Another one than `used`. `undefined` where there is none. Whoever asks at once gets the same. */
   async renew(used, reason) {
     if (typeof this.#token !== 'function') return undefined;
-    const current = await this.#credential?.catch(() => undefined);
-    if (current === used) this.#credential = undefined;
+    const asked = this.#credential;
+    const current = await asked?.catch(() => undefined);
+    // Unless somebody has asked anew meanwhile.
+    if (current === used && this.#credential === asked) this.#credential = undefined;
     return this.credential(reason);
   }
 
@@ -209,6 +211,8 @@ export class Session {
 
   #emit(type, value) {
     for (const { listener } of [...this.#listeners.get(type) ?? []]) {
+      // A listener has changed it: the others were told of the newer one.
+      if (type === 'connection' && value !== this.#connection) return;
       // What a listener throws is its own affair: the next event comes all the same.
       try { listener(value); } catch (error) { queueMicrotask(() => { throw error; }); }
     }
@@ -323,6 +327,8 @@ export class Session {
   async #wait(ms, reason, asked, signal) {
     this.#line = undefined;
     this.#set({ status: 'waiting', retryAt: Date.now() + ms, reason });
+    // Whoever was told may have closed it.
+    if (signal.aborted) return;
     const hurry = new AbortController();
     // What the server asked for is kept, whoever looks.
     if (!asked) this.#hurry = () => hurry.abort();

@@ -239,7 +239,14 @@ function websocket(connection) {
       used.token = token;
       const url = new URL(connection.path('ws') + query(connection.where()), steerage.url);
       url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
-      const socket = new steerage.WebSocket(url.href, ['steerage', ...token ? [`steerage.bearer.${token}`] : []]);
+      let socket;
+      try {
+        socket = new steerage.WebSocket(url.href, ['steerage', ...token ? [`steerage.bearer.${token}`] : []]);
+      } catch {
+        // A key may have characters that no subprotocol has (RFC 9110 §5.6.2).
+        connection.end({ why: 'failed' });
+        return resolve();
+      }
       let opened = false;
       socket.onopen = () => {
         opened = true;

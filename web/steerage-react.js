@@ -49,7 +49,10 @@ class Store {
       return this.session[kind](...args);
     };
     this.commands = {
-      send: give('send'), steer: give('steer'), stop: give('cancel'), approve: give('approve'), deny: give('deny'),
+      send: give('send'), steer: give('steer'), // What is seen running, and nothing that begins after it.
+      stop: options => give('cancel')({ run_id: this.#state.run?.run_id, ...options }).catch(error => {
+        if (error.code !== 'run_mismatch') throw error;
+      }), approve: give('approve'), deny: give('deny'),
       toolResult: give('toolResult'), withdraw: give('withdraw'), regenerate: give('regenerate'),
     };
   }

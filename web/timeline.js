@@ -120,6 +120,7 @@ class Timeline {
       const marks = this.#entries.list.filter(({ as }) => as !== 'event');
       this.#entries.clear(record.id);
       this.#entries.list = marks;
+      for (const entry of marks) if (entry.as === 'command') this.#entries.commands.set(entry.command.command_id, entry);
       [this.#eventCount, this.#bytes] = [0, 0];
       const { raw, bytes, transport, id, event } = record;
       this.#entries.mark('snapshot', `the session as of #${record.seq}; what made it is in the log`, { raw, bytes, transport, id, event });
@@ -163,7 +164,8 @@ class Timeline {
 
   #added(entry) {
     if (!this.#filter.extend(this.#rows.rows, entry)) this.#stale = true;
-    if (this.#entries.trim()) this.#stale = true;
+    // A page that nobody sees has no frames, and its rows would keep what was let go.
+    if (this.#entries.trim()) document.hidden ? this.#remake(true) : this.#stale = true;
     this.#schedule();
   }
 

@@ -9,7 +9,7 @@ export const PHONE = { viewport: { width: 390, height: 844 }, isMobile: true, ha
 const TEXTS = '#log article.assistant > .text';
 
 export class Tab {
-  static async open(browser, base, { hash = '', context, ...options } = {}) {
+  static async open(browser, base, { hash = '', page = '/', context, ...options } = {}) {
     const tab = new Tab();
     tab.base = base;
     tab.context = context ?? await browser.newContext({ ...DESKTOP, ...options });
@@ -21,7 +21,7 @@ export class Tab {
     tab.page.on('console', message => message.type() === 'error' && tab.errors.push(message.text()));
     tab.page.on('request', request => tab.requests.push(request.url()));
     tab.page.on('websocket', socket => tab.requests.push(socket.url()));
-    await tab.page.goto(base + '/' + hash);
+    await tab.page.goto(base + page + hash);
     return tab;
   }
   $(selector, options) { return this.page.locator(selector, options); }

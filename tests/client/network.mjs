@@ -47,6 +47,18 @@ export default {
     heard.session.close();
   },
 
+  async 'one that holds back, and a key that no subprotocol can carry: a long poll'() {
+    const id = await story();
+    const proxy = await web(server.port, { hold: buffers });
+    // A server without keys takes any; `/` and `=` are in no token (RFC 9110 §5.6.2), so no socket can be made.
+    const client = connect(proxy.url, { token: 'abcdEFGH/ijkl+mnop==', limits: { ...QUICK, openingMs: 500 } });
+    const heard = new Heard(client.session(id));
+    heard.session.open();
+    await heard.until(() => heard.ended());
+    assert.deepEqual(reasons(heard), ['sse buffered', 'websocket failed']);
+    heard.isLog(await rawLog(server.url, id));
+    heard.session.close();
+  },
   async 'one that lets the handshake through and nothing after it: a long poll'() {
     const id = await story();
     const proxy = await web(server.port, { hold: buffers, upgrades: 'silent' });
