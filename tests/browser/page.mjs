@@ -39,7 +39,9 @@ const tests = {
   async 'Stop stops: no token after run.cancelled; it can be tried again'() {
     const tab = await open();
     await tab.story();
+    const asked = tab.page.waitForRequest(request => request.url().endsWith('/control'));
     await tab.$('#stop').click();
+    assert.match((await asked).postData(), /"run_id":"run_/, 'one that arrives late stops nothing that began after it');
     await tab.$('#log .note', { hasText: 'stopped here' }).waitFor();
     const events = await tab.isWhole();
     const end = events.findIndex(event => event.type === 'run.cancelled');
