@@ -56,12 +56,14 @@ export const connect = (url, options = {}) => new Steerage({ url, WebSocket, ...
 export function rawLog(url, session, headers = {}) {
   return new Promise((resolve, reject) => {
     const path = `${url}/v1/sessions/${session}/events?until=idle`;
+    const late = setTimeout(() => reject(new Error(`the log of ${session} does not end`)), PATIENCE_MS);
+    const whole = lines => { clearTimeout(late); resolve(lines); };
     http.get(path, { headers: { accept: 'text/event-stream', ...headers } }, answer => {
       const pieces = [];
       answer.on('data', piece => pieces.push(piece)).on('error', reject);
       answer.on('end', () => {
         const lines = Buffer.concat(pieces).toString().split('\n').filter(line => line.startsWith('data: {"id"'));
-        resolve(lines.map(line => line.slice(6)));
+        whole(lines.map(line => line.slice(6)));
       });
     }).on('error', reject);
   });
