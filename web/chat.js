@@ -138,15 +138,16 @@ export function mount(root, app) {
   /** Stops what is seen running, and nothing that begins after it however late the command arrives. */
   async function stop() {
     const run_id = app.state.run?.run_id;
-    if (!run_id) return;
-    $('stop').disabled = true;
+    // Not `disabled`: that would drop the focus.
+    if (!run_id || $('stop').ariaBusy === 'true') return;
+    $('stop').ariaBusy = 'true';
     try {
       await app.session.cancel({ run_id });
     } catch (error) {
       // It had ended, and another one runs.
       if (error.code !== 'run_mismatch') app.complain(error);
     } finally {
-      $('stop').disabled = false;
+      $('stop').ariaBusy = 'false';
     }
   }
 
