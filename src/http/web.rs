@@ -58,14 +58,14 @@ pub(super) async fn file(uri: Uri, headers: HeaderMap) -> Response {
         return (StatusCode::NOT_MODIFIED, fresh).into_response();
     }
     let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static(content_type(name)))];
+    let policy = (name == "index.html").then(|| policy(&String::from_utf8_lossy(&file.data)));
     let body = match file.data {
         Cow::Borrowed(bytes) => bytes.into_response(),
         Cow::Owned(bytes) => bytes.into_response(),
     };
     let mut response = (fresh, content_type, body).into_response();
-    if name == "index.html" {
-        let page = Files::get(name).map(|page| page.data).unwrap_or_default();
-        let policy = HeaderValue::from_str(&policy(&String::from_utf8_lossy(&page))).expect("a digest is ASCII");
+    if let Some(policy) = policy {
+        let policy = HeaderValue::from_str(&policy).expect("a digest is ASCII");
         response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     }
     response

@@ -11,12 +11,13 @@ mod settings;
 mod sockets;
 mod streams;
 
-use futures_util::StreamExt as _;
-use serde_json::Value;
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
 use tokio::{io::DuplexStream, time::timeout};
 use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
 use crate::support::{
+    Client,
     client::{Answer, PATIENCE},
     socket::Socket,
 };
@@ -31,6 +32,17 @@ async fn heard(socket: &mut WebSocketStream<DuplexStream>) -> Result<Value, (u16
             other => return Err((1006, format!("{other:?}"))),
         }
     }
+}
+
+/// A socket of the AI SDK on which the session `s` has begun to answer.
+async fn chatting(client: &Client) -> Socket {
+    let mut socket = client.socket("/v1/ai-sdk/chat/ws").await;
+    let user = json!({"id": "u", "role": "user", "parts": [{"type": "text", "text": "Hi"}]});
+    let send = json!({"type": "send", "requestId": "r", "id": "s", "trigger": "submit-message", "headers": {},
+                      "messages": [user], "body": {"model": "script/m"}});
+    socket.send(Message::text(send.to_string())).await.unwrap();
+    while heard(&mut socket).await.expect("chunks")["chunk"]["type"] != "text-delta" {}
+    socket
 }
 
 /// What a socket closes with, whatever it says before.

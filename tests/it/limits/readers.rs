@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{heard, refused};
+use super::{chatting, heard, refused};
 use crate::support::{
     Story,
     client::send,
@@ -147,12 +147,7 @@ async fn a_socket_of_the_ai_sdk_is_a_reader_while_it_plays() {
     let mut config = steerage::Config::in_memory();
     config.limits.readers_per_session_max = 1;
     let story = Story::configured(config, Work::default(), [slow(), slow()]);
-    let mut socket = story.client.socket("/v1/ai-sdk/chat/ws").await;
-    let user = json!({"id": "u", "role": "user", "parts": [{"type": "text", "text": "Hi"}]});
-    let send = json!({"type": "send", "requestId": "r", "id": "s", "trigger": "submit-message", "headers": {},
-                      "messages": [user], "body": {"model": "script/m"}});
-    socket.send(Message::text(send.to_string())).await.unwrap();
-    while heard(&mut socket).await.expect("chunks")["chunk"]["type"] != "text-delta" {}
+    let mut socket = chatting(&story.client).await;
     let mut second = story.client.stream("/v1/sessions/s/events", &[]).await;
     assert_eq!(second.next().await.expect("an event").event, "overloaded");
     // Neither does the socket itself get a second place.

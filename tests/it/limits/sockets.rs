@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{closed, heard};
+use super::{chatting, closed, heard};
 use crate::support::{
     Client, Story,
     client::PATIENCE,
@@ -210,12 +210,7 @@ async fn c1_what_is_no_json_is_told_and_ten_of_it_in_a_minute_are_forgiven() {
 #[tokio::test(start_paused = true)]
 async fn c18_the_sockets_of_the_dialects_have_the_same_rate_and_their_stop_passes() {
     let story = Story::new([endless("on and on")]);
-    let mut socket = story.client.socket("/v1/ai-sdk/chat/ws").await;
-    let user = json!({"id": "u", "role": "user", "parts": [{"type": "text", "text": "Hi"}]});
-    let send = json!({"type": "send", "requestId": "r", "id": "s", "trigger": "submit-message", "headers": {},
-                      "messages": [user], "body": {"model": "script/m"}});
-    socket.send(Message::text(send.to_string())).await.unwrap();
-    while heard(&mut socket).await.expect("chunks")["chunk"]["type"] != "text-delta" {}
+    let mut socket = chatting(&story.client).await;
     let mut refused = 0;
     for n in 0..60 {
         let resume = json!({"type": "resume", "requestId": format!("q{n}"), "id": "nobody", "headers": {}, "body": {}});
