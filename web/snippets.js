@@ -121,6 +121,8 @@ export default function Chat() {
     resume: true, // A reload picks the running answer up.
     transport: new DefaultChatTransport({ api${keyed ? ', headers' : ''} }),
   });
+  // A message that is sent while an answer is still picked up would be a second stream into the same chat.
+  const busy = ['submitted', 'streaming'].includes(chat.status);
   const say = event => {
     event.preventDefault();
     chat.sendMessage({ text: new FormData(event.target).get('text') });
@@ -135,8 +137,8 @@ export default function Chat() {
       {chat.messages.map(message => (
         <p key={message.id}>{message.role}: {message.parts.map(part => part.type === 'text' ? part.text : '').join('')}</p>
       ))}
-      <input name="text" aria-label="Message" />
-      {chat.status === 'streaming' && <button type="button" onClick={stop}>Stop</button>}
+      <input name="text" aria-label="Message" disabled={busy} />
+      {busy && <button type="button" onClick={stop}>Stop</button>}
     </form>
   );
 }`,
