@@ -5,7 +5,7 @@ import { createRequire } from 'node:module';
 import { mkdirSync, rmSync } from 'node:fs';
 import { once } from 'node:events';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { PATIENCE, launch, log, of, run, serve, textOf } from './common.mjs';
+import { blank, launch, log, of, run, serve, textOf } from './common.mjs';
 import { upstream } from './upstream.mjs';
 
 const [executablePath, shots, binary, only] = process.argv.slice(2);
@@ -33,15 +33,7 @@ const chat = await page(url);
 /** A tab with the chat and the things that a person does on it. */
 class Tab {
   static async open({ model = 'demo/assistant', hash = '', at = chat, base = url, deaf = false, ...options } = {}) {
-    const tab = new Tab();
-    tab.base = base;
-    tab.context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
-    tab.context.setDefaultTimeout(PATIENCE);
-    tab.page = await tab.context.newPage();
-    tab.errors = [];
-    tab.posts = [];
-    tab.page.on('pageerror', error => tab.errors.push(String(error)));
-    tab.page.on('console', message => message.type() === 'error' && tab.errors.push(message.text()));
+    const tab = Object.assign(new Tab(), await blank(browser, { viewport: { width: 1280, height: 800 }, ...options }), { base, posts: [] });
     tab.page.on('request', request => request.url().endsWith('/chat') && tab.posts.push(request.postDataJSON()));
     if (deaf) await tab.page.addInitScript(() => { window.EventSource = class extends EventTarget { close() {} }; });
     await tab.page.goto(`${at}/?model=${model}${hash && '#' + hash}`);

