@@ -45,6 +45,8 @@ export interface Message {
   content: Part[];
 }
 
+export interface Tool { name: string; executor: 'client' | 'builtin' }
+
 export interface Run {
   run_id: string;
   trigger: Trigger;
@@ -52,6 +54,8 @@ export interface Run {
   step: number;
   attempt: number;
   recoveries: number;
+  /** From this message on all belong to it, its input among them; `null` while there is none. */
+  first_message_id: string | null;
   /** What the answer that is being written says so far. */
   text: string;
   usage: Usage | null;
@@ -98,6 +102,8 @@ export interface State {
   durability: 'memory' | 'os' | 'fsync';
   retention_s: number;
   last_event_id: string;
+  /** Those that the model may call. */
+  tools: Tool[];
   messages: Message[];
   run: Run | null;
   last_run: EndedRun | null;

@@ -1,7 +1,7 @@
 // What the events of a session mean: a pure fold of its log into the shape of the server's own snapshot.
 //
-// Beside the snapshot the fold knows a few things that the snapshot does not show (who runs which tool, where the run
-// began). They are kept apart, by state, and are guessed where a state came from elsewhere: from a snapshot, from JSON.
+// Beside the snapshot the fold knows what is true within a batch of events only. It is kept apart, by state, and found
+// again where a state came from elsewhere: from a snapshot, from JSON.
 
 /** @typedef {import('./steerage-state.js').State} State */
 
@@ -11,7 +11,7 @@ const behind = new WeakMap();
 export function initial() {
   return {
     session_id: '', state: 'idle', model: '', created_at: '', updated_at: '', metadata: {}, durability: 'memory',
-    retention_s: 0, last_event_id: '', messages: [], run: null, last_run: null, approvals: [], queue: [], receipts: [],
+    retention_s: 0, last_event_id: '', tools: [], messages: [], run: null, last_run: null, approvals: [], queue: [], receipts: [],
     usage: {},
   };
 }
@@ -24,7 +24,7 @@ export function fold(state, event) {
   if (event.type === 'snapshot') return event.snapshot;
   // Notices are about a connection and not about the session.
   if (event.id === undefined) return state;
-  const hidden = behind.get(state) ?? guess(state);
+  const hidden = behind.get(state) ?? shown(state);
   const next = { ...state, last_event_id: event.id };
   // Deltas carry no time: they come too often.
   if (event.at !== undefined) next.updated_at = event.at;
@@ -45,41 +45,26 @@ export function fold(state, event) {
 /** Those that come often and change neither what a session does nor which message grows. */
 const QUIET = new Set(['text.delta', 'reasoning.delta', 'tool_call.delta']);
 
-/** What the snapshot does not show, as far as it can be told from it. */
-function guess(state) {
-  const { messages, run, last_run } = state;
+/**
+ * Behind a snapshot, which stands between whole batches of events: no input waits for its run, and what runs is the model
+ * unless it is a tool, of an answer that is whole.
+ */
+function shown({ state, messages }) {
   const newest = messages.findLast(message => message.role === 'assistant');
-  const executors = new Map();
-  if (state.state === 'waiting') {
-    for (const part of newest?.content ?? []) if (part.state === 'ready') executors.set(part.name, 'client');
-  }
-  const hidden = { executors, stepOpen: newest?.status === 'streaming', unanswered: undefined, firstMessage: messages.length };
-  if (!run) return hidden;
-  // The inputs that the run answers stand before its first message. Where the run before left no message, the inputs of
-  // both stand together; then it was most likely the last one alone.
-  let first = messages.findIndex(message => message.run_id === run.run_id);
-  if (first < 0) first = messages.length;
-  if (run.trigger === 'send' || run.trigger === 'steer') {
-    const end = first;
-    while (first > 0 && messages[first - 1].run_id === undefined) first -= 1;
-    const sure = !last_run || messages.some(message => message.run_id === last_run.run_id);
-    if (!sure) first = Math.max(first, end - 1);
-  }
-  hidden.firstMessage = first;
-  return hidden;
+  const tools = newest?.status === 'complete' && newest.content.some(part => part.type === 'tool_call' && !('output' in part || part.error));
+  return { stepOpen: state === 'running' && !tools, unanswered: undefined };
 }
 
 /** What the session is doing. */
-function doing({ run, messages }, { executors, stepOpen }) {
+function doing({ run, messages, tools }, { stepOpen }) {
   if (!run) return 'idle';
   if (stepOpen || run.step === 0) return 'running';
   let waits = false;
   for (const part of messages.findLast(message => message.role === 'assistant')?.content ?? []) {
     if (part.type !== 'tool_call') continue;
     if (part.state === 'running') return 'running';
-    // A tool of unknown executor is a client's: the server starts its own at once.
     waits ||= part.state === 'awaiting_approval'
-      || part.state === 'ready' && (executors.get(part.name) ?? (executors.known ? '' : 'client')) === 'client';
+      || part.state === 'ready' && tools.find(tool => tool.name === part.name)?.executor === 'client';
   }
   return waits ? 'waiting' : 'running';
 }
@@ -100,6 +85,12 @@ function put(next, at, message) {
   next.messages = next.messages.with(at, message);
 }
 
+/** One more message; the first one of a run that had none is where a rollback begins. */
+function push(next, message) {
+  next.messages = [...next.messages, message];
+  if (next.run?.first_message_id === null) next.run = { ...next.run, first_message_id: message.message_id };
+}
+
 /** The part of an answer that grows: the message of that name, if it is the last one, else a new message. */
 function grow(next, messageId, part) {
   const last = next.messages.at(-1);
@@ -108,7 +99,7 @@ function grow(next, messageId, part) {
   }
   const message = { message_id: messageId, role: 'assistant' };
   if (next.run) message.run_id = next.run.run_id;
-  next.messages = [...next.messages, { ...message, status: 'streaming', content: [part] }];
+  push(next, { ...message, status: 'streaming', content: [part] });
 }
 
 /** Adds to the newest block. */
@@ -161,11 +152,8 @@ const EVENTS = {
     Object.assign(next, initial(), {
       session_id: e.session_id, model: e.model, created_at: e.at, updated_at: e.at, metadata: e.metadata ?? {},
       durability: e.durability, retention_s: e.retention_s, last_event_id: e.id,
+      tools: (e.tools ?? []).map(({ name, executor = 'client' }) => ({ name, executor })),
     });
-    const executors = new Map((e.tools ?? []).map(tool => [tool.name, tool.executor ?? 'client']));
-    // From here on every tool of the session is known.
-    executors.known = true;
-    return { executors, stepOpen: false, unanswered: undefined, firstMessage: 0 };
   },
   'history.rewound'(next, { message_ids }) {
     const gone = new Set(message_ids);
@@ -178,12 +166,13 @@ const EVENTS = {
     if (reasoning !== undefined) parts.unshift({ type: 'reasoning', text: reasoning });
     const message = { message_id, role };
     if (next.run) message.run_id = next.run.run_id;
-    next.messages = [...next.messages, { ...message, status: 'complete', content: parts }];
+    push(next, { ...message, status: 'complete', content: parts });
     return next.run ? undefined : { unanswered: unanswered ?? next.messages.length - 1 };
   },
   'run.started'(next, { run_id, trigger, at }, { unanswered }) {
-    next.run = { run_id, trigger, started_at: at, step: 0, attempt: 0, recoveries: 0, text: '', usage: null };
-    return { stepOpen: false, unanswered: undefined, firstMessage: unanswered ?? next.messages.length };
+    const first_message_id = next.messages[unanswered]?.message_id ?? null;
+    next.run = { run_id, trigger, started_at: at, step: 0, attempt: 0, recoveries: 0, first_message_id, text: '', usage: null };
+    return { stepOpen: false, unanswered: undefined };
   },
   'run.recovered'(next, { attempt }) {
     if (next.run) next.run = { ...next.run, recoveries: attempt };
@@ -238,9 +227,12 @@ const EVENTS = {
   'command.applied': (next, { command_id }) => settle(next, command_id),
   'command.withdrawn': (next, { command_id }) => settle(next, command_id),
   'run.completed': (next, { finish_reason }) => endRun(next, 'complete', 'completed', { finish_reason }),
-  'run.cancelled'(next, { mode }, { firstMessage }) {
-    if (mode === 'rollback' && next.run) {
-      next.messages = next.messages.map((message, at) => at < firstMessage ? message : { ...message, rolled_back: true });
+  'run.cancelled'(next, { mode }) {
+    const first = next.run?.first_message_id;
+    if (mode === 'rollback' && first) {
+      // The newest of that name: one that has left the context may be said again.
+      const from = next.messages.findLastIndex(message => message.message_id === first);
+      next.messages = next.messages.map((message, at) => at < from ? message : { ...message, rolled_back: true });
     }
     endRun(next, 'cancelled', 'cancelled', {});
   },

@@ -54,6 +54,8 @@ pub struct Snapshot<'a> {
     durability: Durability,
     retention_s: u64,
     last_event_id: EventId,
+    /// Those that the model may call, in the order of the request.
+    tools: Vec<ToolView<'a>>,
     messages: Vec<MessageView<'a>>,
     run: Option<RunView<'a>>,
     last_run: Option<&'a EndedRun>,
@@ -61,6 +63,12 @@ pub struct Snapshot<'a> {
     queue: &'a [Pending],
     receipts: Vec<&'a Receipt>,
     usage: Usage,
+}
+
+#[derive(Debug, Serialize)]
+struct ToolView<'a> {
+    name: &'a str,
+    executor: Executor,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,6 +80,8 @@ struct RunView<'a> {
     attempt: u32,
     /// How often it was recovered from the loss of its writer.
     recoveries: u32,
+    /// From this message on all belong to it: a rollback takes them out. `None` while there is none.
+    first_message_id: Option<&'a MessageId>,
     /// What the answer being written says so far.
     text: String,
     usage: Option<Usage>,
@@ -199,6 +209,7 @@ impl Fold {
             durability: self.durability,
             retention_s: self.spec.retention_s,
             last_event_id: self.last_event_id(),
+            tools: self.spec.tools.iter().map(|tool| ToolView { name: &tool.name, executor: tool.executor }).collect(),
             messages: self.conversation.messages.iter().map(view).collect(),
             run: self.run.as_ref().map(|run| self.run_view(run)),
             last_run: self.last_run.as_ref(),
@@ -227,6 +238,7 @@ impl Fold {
             step: run.step,
             attempt: run.attempt,
             recoveries: run.recoveries,
+            first_message_id: self.conversation.messages.get(run.first_message).map(|message| &message.message_id),
             text: growing.map(Message::text).unwrap_or_default(),
             usage: run.usage,
         }

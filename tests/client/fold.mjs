@@ -16,10 +16,19 @@ function freeze(value) {
   return value;
 }
 
+/** From a snapshot on, the fold of what follows is that of the whole log, after each event that is no delta. */
+function goesOn(snapshot, events, states) {
+  let state = freeze(snapshot);
+  for (const event of events.slice(Number(snapshot.last_event_id.split('.')[1]))) {
+    state = fold(state, event);
+    if (!event.type.endsWith('.delta')) assert.deepEqual(plain(state), plain(states.get(event.seq)), `${event.id}, from ${snapshot.last_event_id}`);
+  }
+}
+
 /** A session that is looked at: its log is folded, and compared at every snapshot that a second reader is given. */
 async function look(steerage, id, play, { moments = 12, random = Math.random, base = 'start' } = {}) {
   const session = steerage.session(id, { from: base });
-  const states = new Map();
+  const [states, events, snapshots] = [new Map(), [], []];
   let state = freeze(initial()), compared = 0, ended = 0, done = false, wrong;
   const waiting = new Map();
   const check = (seq, snapshot) => {
@@ -34,6 +43,7 @@ async function look(steerage, id, play, { moments = 12, random = Math.random, ba
     freeze(record.event);
     try { state = freeze(fold(state, record.event)); } catch (error) { wrong ??= error; }
     states.set(record.seq, state);
+    if (record.seq) events.push(record.event);
     if (/^run\.(completed|cancelled|failed)$/.test(record.type)) ended += 1;
     const snapshot = waiting.get(record.seq);
     if (snapshot) { waiting.delete(record.seq); check(record.seq, snapshot); }
@@ -41,6 +51,7 @@ async function look(steerage, id, play, { moments = 12, random = Math.random, ba
   session.open();
   const glance = async () => {
     const { snapshot } = await steerage.session(id).page({ from: 'snapshot', limit: 1 });
+    snapshots.push(snapshot);
     const seq = Number(snapshot.last_event_id.split('.')[1]);
     if (states.has(seq)) check(seq, snapshot); else waiting.set(seq, snapshot);
   };
@@ -69,6 +80,7 @@ async function look(steerage, id, play, { moments = 12, random = Math.random, ba
   await glance();
   session.close();
   if (wrong) throw wrong;
+  if (base === 'start') for (const snapshot of snapshots) goesOn(snapshot, events, states);
   return { compared, state };
 }
 
@@ -376,6 +388,7 @@ export default {
     let before = initial();
     for (const event of log) {
       const after = fold(before, event);
+      assert.notEqual(after.state, 'waiting', `${event.id}: the server runs its tools by itself`);
       if (event.type === 'text.delta') {
         assert.equal(after.messages[0], before.messages[0], 'the message that was said stays the same object');
         assert.notEqual(after.messages.at(-1), before.messages.at(-1));
