@@ -183,6 +183,10 @@ async fn a_rollback_takes_the_run_and_its_input_out_of_the_context() {
     story.receipt(json!({"type": "send", "content": "two"})).await;
     story.receipt(json!({"type": "steer", "content": "two, but shorter", "when": "next_step"})).await;
     story.wait("text.delta", 2).await;
+    // The snapshot says where it begins.
+    let snapshot = story.snapshot().await;
+    assert_eq!(snapshot["run"]["first_message_id"], snapshot["messages"][2]["message_id"], "{snapshot}");
+    assert_eq!(snapshot["messages"][2]["content"][0]["text"], "two");
     story.receipt(json!({"type": "cancel", "mode": "rollback"})).await;
     story.receipt(json!({"type": "send", "content": "three"})).await;
     let log = story.idle().await;
