@@ -109,13 +109,25 @@ pub fn fitting(bytes_max: usize) -> impl FnMut(&&Frame) -> bool {
     }
 }
 
-/// Bytes that are asked for at a time: small enough for an idle session, large enough for some twenty deltas.
-const ARENA_BYTES: usize = 4 * 1024;
+/// Bytes that are asked for first: enough for the events of a session in which nothing happens.
+const ARENA_BYTES_MIN: usize = 1024;
+/// Bytes that are asked for at a time in the end, each time twice as many as before: some thirty deltas.
+const ARENA_BYTES_MAX: usize = 4 * 1024;
+/// Bytes below which it is not begun to write another event: most are smaller, and what grows is copied.
+const EVENT_BYTES: usize = 512;
 
 /// Encodes events into shared memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Encoder {
     arena: BytesMut,
+    /// Bytes that are asked for next.
+    wanted: usize,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self { arena: BytesMut::new(), wanted: ARENA_BYTES_MIN }
+    }
 }
 
 impl Encoder {
@@ -145,8 +157,9 @@ impl Encoder {
 
     /// Writes everything before the event's own fields; gives where the JSON begins.
     fn head(&mut self, id: EventId, kind: &str) -> u32 {
-        if self.arena.capacity() < ARENA_BYTES / 8 {
-            self.arena.reserve(ARENA_BYTES);
+        if self.arena.capacity() < EVENT_BYTES {
+            self.arena.reserve(self.wanted);
+            self.wanted = (2 * self.wanted).min(ARENA_BYTES_MAX);
         }
         let arena = &mut self.arena;
         let mut digits = [0; DIGITS_MAX];

@@ -137,6 +137,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for Connection<T> {
         if self.read_ahead.has_remaining() {
             let length = self.read_ahead.len().min(buf.remaining());
             buf.put_slice(&self.read_ahead.split_to(length));
+            // The rest of the head is there, too, as a rule: for a second read hyper would make its buffer twice as large.
+            // What goes wrong or ends here does so again with the next read.
+            let before = buf.remaining();
+            if before > 0 {
+                let _ = Pin::new(&mut self.io).poll_read(cx, buf);
+                self.inflow.read(before - buf.remaining())?;
+            }
             return Poll::Ready(Ok(()));
         }
         let before = buf.remaining();

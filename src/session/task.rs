@@ -118,7 +118,7 @@ impl Task {
         upstream: Upstream,
         limits: Limits,
         world: World,
-    ) -> (Self, Handle) {
+    ) -> (Box<Self>, Handle) {
         let mut out = Out::default();
         let now = created.at;
         let log = SessionLog::new(vec![(created.id.epoch, created.id.seq)], Seq::ZERO);
@@ -137,7 +137,7 @@ impl Task {
         upstream: Upstream,
         limits: Limits,
         world: World,
-    ) -> (Self, Handle) {
+    ) -> (Box<Self>, Handle) {
         let (tail, epoch) = (fold.tail, world.env.epoch());
         let mut state = State::new(fold, upstream, limits);
         state.begin_term(epoch);
@@ -159,7 +159,7 @@ impl Task {
         written: Seq,
         term: Term,
         world: World,
-    ) -> (Self, Handle) {
+    ) -> (Box<Self>, Handle) {
         let watch = Watch::new(world.metrics.clone(), world.env.clone());
         let Upstream { provider, model, .. } = state.upstream();
         let spans = Spans::new(&world.tracer, &key, provider, model);
@@ -168,7 +168,7 @@ impl Task {
         let (mailbox, requests) = mpsc::channel(MAILBOX_REQUESTS);
         let (cancel_lane, cancels) = mpsc::channel(CANCEL_LANE_REQUESTS);
         let handle = Handle::new(shared.clone(), world.store.clone(), mailbox, cancel_lane);
-        let mut task = Self {
+        let mut task = Box::new(Self {
             state,
             out,
             held: VecDeque::new(),
@@ -191,14 +191,17 @@ impl Task {
             deleted: None,
             over: false,
             meter,
-        };
+        });
         task.count_run();
         task.take_effects();
         (task, handle)
     }
 
     /// Writes the session until it ends. Readers get what was stored, then the end.
-    pub async fn run(mut self) {
+    ///
+    /// In a box, because a future keeps what it was given beside what it has made of it: a task of a session would be
+    /// twice as large.
+    pub async fn run(mut self: Box<Self>) {
         while !self.over {
             self.flush();
             self.set_timer();

@@ -238,3 +238,19 @@ fn the_one_wait_is_in_one_function() {
     }
     assert_eq!(waits, BTreeMap::from([("log.rs".to_owned(), 1)]));
 }
+
+#[test]
+fn every_bug_that_the_crash_test_plants_still_has_its_place() {
+    let garden = fs::read_to_string(root().join("tests/torture/plants.toml")).expect("the plants");
+    let garden: toml::Table = garden.parse().expect("TOML");
+    let edits = garden["plant"].as_array().expect("plants").iter();
+    let edits = edits.flat_map(|plant| plant["edit"].as_array().expect("edits").iter().map(move |edit| (plant, edit)));
+    let wrong: Vec<_> = edits
+        .filter_map(|(plant, edit)| {
+            let text = |field: &str| edit[field].as_str().expect("a text");
+            let count = fs::read_to_string(root().join(text("file"))).expect("a source").matches(text("find")).count();
+            (count != 1).then(|| format!("{}: {} times in {}: {}", plant["name"], count, text("file"), text("find")))
+        })
+        .collect();
+    assert_eq!(wrong, Vec::<String>::new());
+}
