@@ -12,6 +12,10 @@ use crate::{
     id::{Epoch, EventId, Seq},
 };
 
+/// Bytes of frames beyond which the oldest leave the memory: whoever is further behind reads from the store. As much as one
+/// write to a reader takes, and most answers are no longer. What was published last stays in any case.
+const HELD_BYTES_MAX: usize = 64 * 1024;
+
 /// The tail of a session's log, in memory, with everyone who waits for more of it.
 #[derive(Debug)]
 pub struct SessionLog {
@@ -24,6 +28,8 @@ struct Inner {
     /// Position of the last event that is no longer here; the first frame is the next one.
     base: Seq,
     frames: VecDeque<Frame>,
+    /// Bytes of the frames.
+    bytes: usize,
     /// Each term's epoch with its first position, in order.
     terms: Vec<(Epoch, Seq)>,
     /// Nothing more comes by itself: the writer waits to be asked.
@@ -62,7 +68,7 @@ impl SessionLog {
     /// The log of a session whose last `terms` are known, that of its writer among them, and whose events up to `base` are
     /// in the store.
     pub fn new(terms: Vec<(Epoch, Seq)>, base: Seq) -> Self {
-        let inner = Inner { base, frames: VecDeque::new(), terms, resting: false, closed: false };
+        let inner = Inner { base, frames: VecDeque::new(), bytes: 0, terms, resting: false, closed: false };
         Self { inner: Mutex::new(inner), grown: Notify::new() }
     }
 
@@ -76,9 +82,16 @@ impl SessionLog {
         {
             let mut inner = self.lock();
             inner.resting = resting;
+            let before = inner.tail();
             for frame in frames {
                 assert_eq!(frame.seq(), inner.tail().next(), "a log has no gaps");
+                inner.bytes += frame.size();
                 inner.frames.push_back(frame);
+            }
+            while inner.bytes > HELD_BYTES_MAX && inner.base < before {
+                let oldest = inner.frames.pop_front().expect("it is behind the tail");
+                inner.bytes -= oldest.size();
+                inner.base = oldest.seq();
             }
         }
         self.grown.notify_waiters();
@@ -87,15 +100,6 @@ impl SessionLog {
     /// Says, without an event, that nothing more comes by itself: a writer that took a session over found it so.
     pub fn rest(&self) {
         self.lock().resting = true;
-    }
-
-    /// Lets go of the frames up to and including `seq`; readers of them go to the store.
-    pub fn trim(&self, seq: Seq) {
-        let mut inner = self.lock();
-        while inner.base < seq && inner.frames.pop_front().is_some() {
-            inner.base = inner.base.next();
-        }
-        inner.frames.shrink_to(64);
     }
 
     /// Ends the log: readers get what is left and then the end.
@@ -234,13 +238,23 @@ mod tests {
     }
 
     #[test]
-    fn what_was_trimmed_is_older_and_what_is_left_stays_exact() {
+    fn what_is_held_has_a_bound_and_what_is_left_stays_exact() {
         let log = log();
-        log.publish(frames(1..=10), false);
-        log.trim(Seq(7));
-        assert!(matches!(log.look_past(Seq(6), 1 << 20), Some(Read::Older)));
-        assert_eq!(seqs(log.look_past(Seq(7), 1 << 20).unwrap()), [8, 9, 10]);
-        assert_eq!(log.tail(), Seq(10));
+        let size = frames(1000..=1000)[0].size();
+        // More at once than is held: all of it stays until more comes.
+        let first = 1000 + HELD_BYTES_MAX as u64 / size as u64;
+        log.publish(frames(1..=first), false);
+        assert_eq!(seqs(log.look_past(Seq::ZERO, 1).unwrap()), [1]);
+        log.publish(frames(first + 1..=first + 3), false);
+        assert!(matches!(log.look_past(Seq::ZERO, 1 << 20), Some(Read::Older)));
+        let base = log.lock().base;
+        assert!(matches!(log.look_past(Seq(base.0 - 1), 1 << 20), Some(Read::Older)));
+        let held = seqs(log.look_past(base, 1 << 20).unwrap());
+        assert!(held.iter().copied().eq(base.0 + 1..=first + 3));
+        let bytes: usize = frames(base.0 + 1..=first + 3).iter().map(Frame::size).sum();
+        assert!(bytes <= HELD_BYTES_MAX && bytes > HELD_BYTES_MAX - 2 * size, "{bytes}");
+        assert_eq!(log.lock().bytes, bytes);
+        assert_eq!(log.tail(), Seq(first + 3));
     }
 
     #[test]

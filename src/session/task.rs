@@ -91,8 +91,6 @@ enum Held {
 struct InFlight {
     appended: BoxFuture<'static, Result<(), StoreError>>,
     frames: Vec<crate::frame::Frame>,
-    /// Position before the run that begins in this batch, if one does: older frames may leave the memory.
-    run_begins_after: Option<Seq>,
     /// Whether nothing runs after these events.
     resting: bool,
     then: VecDeque<Held>,
@@ -291,7 +289,6 @@ impl Task {
             return;
         }
         let events = std::mem::take(&mut self.out.events);
-        let mut run_begins_after = None;
         let (mut only_deltas, mut binding) = (true, false);
         let mut frames = Vec::with_capacity(events.len());
         for Stamped { id, at, event } in &events {
@@ -300,9 +297,6 @@ impl Task {
             binding |= event.is_binding();
             if matches!(event, Event::RunCancelled { .. }) {
                 crash::point("cancel.before_store");
-            }
-            if matches!(event, Event::RunStarted { .. }) {
-                run_begins_after = Some(Seq(id.seq.0 - 1));
             }
             frames.push(self.encoder.encode(*id, *at, event));
         }
@@ -323,7 +317,7 @@ impl Task {
                 self.world.store.append(Append { key, term, expected, frames, note, binding, rests: resting })
             }
         };
-        self.in_flight = Some(InFlight { appended, frames, run_begins_after, resting, then });
+        self.in_flight = Some(InFlight { appended, frames, resting, then });
     }
 
     /// What listings are to say, if that has changed: not every event of a run, but its beginning, its pauses, its end.
@@ -348,9 +342,6 @@ impl Task {
             crash::point("recover.after_append");
         }
         log.publish(batch.frames, batch.resting);
-        if let Some(seq) = batch.run_begins_after {
-            log.trim(seq);
-        }
         for held in batch.then {
             match held {
                 Held::Snapshot(reply, snapshot) => reply.send(snapshot),
