@@ -239,6 +239,27 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn the_first_bytes_are_read_with_what_follows_them() {
+        let (mut near, mut far) = connection();
+        far.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        near.protocol().await.unwrap();
+        let mut head = BytesMut::with_capacity(64);
+        near.read_buf(&mut head).await.unwrap();
+        assert_eq!(head, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"[..], "in one read");
+        // A small buffer takes what fits, and nothing is lost.
+        let (mut near, mut far) = connection();
+        far.write_all(&PREFACE.repeat(2)).await.unwrap();
+        near.protocol().await.unwrap();
+        let mut all = Vec::new();
+        while all.len() < 2 * PREFACE.len() {
+            let mut some = [0; 7];
+            let length = near.read(&mut some).await.unwrap();
+            all.extend_from_slice(&some[..length]);
+        }
+        assert_eq!(all, PREFACE.repeat(2));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_cut_and_one_that_takes_a_little_is_not() {
         let (mut near, far) = connection();

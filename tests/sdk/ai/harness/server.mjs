@@ -5,9 +5,12 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 const binary = process.env.STEERAGE_BIN;
 if (!binary) throw new Error('STEERAGE_BIN names no server: run scripts/sdk-ai-test, which builds one');
+
+const patient = fileURLToPath(new URL('../../patient.toml', import.meta.url));
 
 /** The caller's environment without what would configure the server behind the test's back. */
 const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('STEERAGE_')));
@@ -29,7 +32,7 @@ export class Server {
 
   async #serve(listen) {
     const upstream = this.upstream ? ['--upstream', `mock=${this.upstream.url}`] : [];
-    const options = ['serve', '--listen', listen, '--store', this.store, ...upstream];
+    const options = ['serve', '--config', patient, '--listen', listen, '--store', this.store, ...upstream];
     this.#child = spawn(binary, options, { env, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child.stderr.on('data', bytes => (this.#log += bytes));
     const greeted = once(this.#child.stdout, 'data').then(([bytes]) => String(bytes));

@@ -5,7 +5,7 @@ import { libraries } from './oracle.mjs';
 import { runs } from './server.mjs';
 
 /** Polls, because the SDK tells nobody outside a UI framework that something has changed. */
-export async function until(condition, what, patience = 20_000) {
+export async function until(condition, what, patience = 60_000) {
   for (const end = Date.now() + patience; ;) {
     const value = await condition();
     if (value) return value;

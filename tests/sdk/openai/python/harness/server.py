@@ -13,6 +13,7 @@ import urllib.parse
 import urllib.request
 
 BINARY = os.environ.get("STEERAGE_BIN")
+PATIENT = os.path.join(os.path.dirname(__file__), "../../../patient.toml")
 
 # The caller's environment without what would configure the server behind the test's back.
 ENV = {name: value for name, value in os.environ.items() if not name.startswith("STEERAGE_")}
@@ -31,7 +32,7 @@ class Server:
         self._serve("127.0.0.1:0")
 
     def _serve(self, listen):
-        options = [BINARY, "serve", "--listen", listen, "--store", self.store]
+        options = [BINARY, "serve", "--config", PATIENT, "--listen", listen, "--store", self.store]
         for name, url in self.upstreams.items():
             options += ["--upstream", f"{name}={url}"]
         self.process = subprocess.Popen(options, env=ENV, stdout=subprocess.PIPE, stderr=self._log, text=True)
