@@ -34,8 +34,9 @@ class Socket {
   }
   end(seen) { return this.until(({ type }) => terminal.includes(type), seen); }
   shown(text) {
+    // Several words may be one delta.
     let so_far = '';
-    return this.until(({ type, delta }) => type === 'response.output_text.delta' && (so_far += delta).endsWith(text));
+    return this.until(({ type, delta }) => type === 'response.output_text.delta' && (so_far += delta).includes(text));
   }
 }
 

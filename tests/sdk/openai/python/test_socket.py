@@ -61,7 +61,7 @@ class Socket:
         def matches(event):
             if event.type == "response.output_text.delta":
                 shown.append(event.delta)
-            return "".join(shown).endswith(text)
+            return text in "".join(shown)  # Several words may be one delta.
 
         return self.until(matches)
 
