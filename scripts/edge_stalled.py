@@ -36,7 +36,7 @@ SETTLE_S = 4
 CUT_MAX_S = 15 + 10
 # Latency of a healthy reader beside the stalled ones, at p99.
 HEALTHY_P99_MAX_MS = 50
-PATIENT = "[connections]\nstall_timeout_s = 600\nunacknowledged_max_s = 600\n"
+PATIENT = "[connections]\nstall_timeout_s = 600\nunacknowledged_max_s = 19\n"
 KINDS = {
     "HTTP/1.1": "takes nothing",
     "HTTP/2": "takes nothing",
