@@ -45,13 +45,16 @@ export function fold(state, event) {
 /** Those that come often and change neither what a session does nor which message grows. */
 const QUIET = new Set(['text.delta', 'reasoning.delta', 'tool_call.delta']);
 
+/** States of a call that has ended. */
+const ENDED = new Set(['completed', 'failed']);
+
 /**
  * Behind a snapshot, which stands between whole batches of events: no input waits for its run, and what runs is the model
  * unless it is a tool, of an answer that is whole.
  */
 function shown({ state, messages }) {
   const newest = messages.findLast(message => message.role === 'assistant');
-  const tools = newest?.status === 'complete' && newest.content.some(part => part.type === 'tool_call' && !('output' in part || part.error));
+  const tools = newest?.status === 'complete' && newest.content.some(part => part.type === 'tool_call' && !ENDED.has(part.state));
   return { stepOpen: state === 'running' && !tools, unanswered: undefined };
 }
 
