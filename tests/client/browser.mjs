@@ -5,7 +5,7 @@ import http from 'node:http';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { chromium } from 'playwright-core';
-import { connect, rawLog, serve, sleep } from './common.mjs';
+import { connect, rawLog, serve, sleep, textOf } from './common.mjs';
 import { tcp } from './proxy.mjs';
 
 const here = name => fileURLToPath(new URL(name, import.meta.url));
@@ -45,7 +45,6 @@ async function reactPage() {
 }
 const story = async (steerage, tokens_per_second = 40) =>
   (await steerage.create({ model: 'demo/story', input: 'A story', params: { tokens_per_second } })).session_id;
-const textOf = raws => raws.map(raw => JSON.parse(raw)).filter(e => e.type === 'text.delta').map(e => e.text).join('');
 const shown = page => page.evaluate(() => [...document.querySelectorAll('p.assistant')].map(p => p.textContent).join(''));
 
 export default {

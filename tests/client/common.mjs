@@ -69,6 +69,9 @@ export function rawLog(url, session, headers = {}) {
   });
 }
 
+/** What the model says in these events, each as it is on the wire. */
+export const textOf = raws => raws.map(raw => JSON.parse(raw)).filter(e => e.type === 'text.delta').map(e => e.text).join('');
+
 /** Everything that a session has delivered. */
 export class Heard {
   constructor(session) {
@@ -101,7 +104,7 @@ export class Heard {
     const got = this.records.filter(record => record.type !== 'snapshot');
     assert.deepEqual(got.map(r => r.id), log.map(raw => JSON.parse(raw).id), 'the ids of the log, in order');
     got.forEach((record, at) => assert.equal(record.raw, log[at], `event ${at}`));
-    const text = log.map(raw => JSON.parse(raw)).filter(e => e.type === 'text.delta').map(e => e.text).join('');
+    const text = textOf(log);
     const said = this.state.messages.filter(m => m.role === 'assistant').flatMap(m => m.content)
       .filter(part => part.type === 'text').map(part => part.text).join('');
     assert.equal(said, text, 'the folded text');

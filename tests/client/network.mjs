@@ -1,6 +1,6 @@
 // Networks that hold back, go silent, refuse or are away: what the client changes to, and how often it tries.
 import assert from 'node:assert/strict';
-import { Heard, QUICK, connect, folder, rawLog, serve, sleep } from './common.mjs';
+import { Heard, QUICK, connect, folder, rawLog, serve, sleep, textOf } from './common.mjs';
 import { tcp, web } from './proxy.mjs';
 
 const server = await serve();
@@ -18,7 +18,6 @@ async function follows(proxy, id, { limits = {}, ...options } = {}) {
 }
 /** What is at once may take this long on a busy machine, in milliseconds; what it is told from takes 20 s and more. */
 const SOON = 10_000;
-const textOf = heard => heard.records.map(({ event }) => event.type === 'text.delta' ? event.text : '').join('');
 const reasons = heard => heard.session.connection.fellBack.map(({ transport, reason }) => `${transport} ${reason}`);
 
 export default {
@@ -140,7 +139,7 @@ export default {
     const heard = await follows(proxy, id);
     // By characters, of 1,402: on a busy machine several tokens are one event.
     for (const [transport, at] of [['websocket', 100], ['poll', 320], ['sse', 540], ['websocket', 760], ['auto', 980]]) {
-      await heard.until(() => textOf(heard).length > at, `${at} characters`);
+      await heard.until(() => textOf(heard.records.map(({ raw }) => raw)).length > at, `${at} characters`);
       heard.session.use(transport);
       assert.equal(heard.session.connection.requested, transport);
     }
